@@ -1,0 +1,1 @@
+"""DFPL: image + table classification when one of the two is often absent."""

@@ -1,0 +1,212 @@
+"""A data set as arrays on disk, memory-mapped, with the facts that models and tables need.
+
+On disk: `image.npy` (N, H, W, 3) uint8, `numeric.npy` (N, Fn) float32 with NaN for an empty
+cell, `category.npy` (N, Fc) int32, `label.npy` (N,) int64 or (N, C) float32, `sample.parquet`
+(id, group, split, has_image, has_table), `dropped.parquet` (id, reason), `schema.json`.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, Int, UInt8
+from pydantic import Field
+
+from dfpl.data.scenario import IMAGE, TABULAR
+from dfpl.fields import Config, ConfigError
+
+Split = Literal["train", "val", "test"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+EMPTY, UNSEEN = 0, 1  # category codes: an empty cell, a level that training never showed
+FORMAT = 1
+
+
+class Schema(Config):
+    """The facts of a data set that a model needs to be built and a new row to be read."""
+
+    name: str
+    """Name of the data set, as in `RunConfig.dataset`."""
+    task: Literal["multiclass", "multilabel"] = "multiclass"
+    class_names: list[str]
+    image_size: Annotated[int, Field(ge=1)]
+    """Height and width in pixels."""
+    numeric: list[str]
+    """Names of the numeric columns, in order."""
+    category: dict[str, list[str]]
+    """Levels of each categorical column, seen in the training split, in order of their codes
+    (code = position + 2)."""
+    source: str = ""
+    """Which adapter packed it, from which version of the raw data."""
+    content_hash: str = ""
+    """Hash over arrays, samples and the facts above; fills `RunConfig.data_hash`."""
+    format: int = FORMAT
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.class_names)
+
+    @property
+    def category_sizes(self) -> list[int]:
+        """Number of codes of each categorical column, the two special ones included."""
+        return [len(levels) + 2 for levels in self.category.values()]
+
+
+class DataError(ValueError):
+    """The data is not as it should be; the message lists every problem with the place to mend."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedDataset:
+    """Arrays of one data set. Pixels and cells are read only through `images` and `tables`."""
+
+    schema: Schema
+    image: UInt8[np.ndarray, "N H W 3"]
+    numeric: Float[np.ndarray, "N Fn"]
+    category: Int[np.ndarray, "N Fc"]
+    label: Int[np.ndarray, " N"] | Float[np.ndarray, "N C"]
+    sample: pd.DataFrame
+    """One row per sample: id, group, split, has_image, has_table."""
+
+    def __len__(self) -> int:
+        return len(self.sample)
+
+    def rows(self, split: Split) -> Int[np.ndarray, " R"]:
+        """Positions of the samples of a split, in the order of the arrays."""
+        return np.flatnonzero(self.sample["split"].to_numpy() == split)
+
+    def ids(self, rows: Int[np.ndarray, " R"]) -> list[str]:
+        return self.sample["id"].to_numpy()[rows].tolist()
+
+    def present(self, rows: Int[np.ndarray, " R"]) -> Bool[np.ndarray, "R 2"]:
+        """Which modality each sample has by nature, before any scenario hides one."""
+        return self.sample[["has_image", "has_table"]].to_numpy(dtype=bool)[rows]
+
+    def images(self, rows: Int[np.ndarray, " R"]) -> UInt8[np.ndarray, "R H W 3"]:
+        """Read the pixels of these samples, and of no other."""
+        return self.image[rows]
+
+    def tables(
+        self, rows: Int[np.ndarray, " R"]
+    ) -> tuple[Float[np.ndarray, "R Fn"], Int[np.ndarray, "R Fc"]]:
+        """Read the cells of these samples, and of no other."""
+        return self.numeric[rows], self.category[rows]
+
+    def problems(self) -> list[str]:
+        """Everything that makes training on this data wrong, all at once; empty if nothing."""
+        found = [*_sample_problems(self.sample), *self._label_problems()]
+        for column, (name, size) in enumerate(
+            zip(self.schema.category, self.schema.category_sizes, strict=True)
+        ):
+            top = int(self.category[:, column].max(initial=0))
+            if top >= size:
+                found.append(
+                    f"category column {name!r} holds code {top}, but codes end at {size - 1}"
+                )
+        if np.isinf(self.numeric).any():
+            found.append("the numeric columns hold infinities; empty cells are NaN")
+        return found
+
+    def _label_problems(self) -> list[str]:
+        if self.schema.task == "multilabel":
+            return []
+        names = self.schema.class_names
+        if len(names) < 2:
+            return [f"the label has one class only ({', '.join(names)}); nothing can be learned"]
+        found = []
+        for split in SPLITS:
+            here = set(np.unique(self.label[self.rows(split)]).tolist())
+            absent = [name for code, name in enumerate(names) if code not in here]
+            if absent and here:
+                found.append(f"no sample of class {', '.join(absent)} in the {split} split")
+        return found
+
+    def save(self, folder: Path) -> "PackedDataset":
+        """Write everything below `folder`; the schema, with the content hash, comes last."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in ("image", "numeric", "category", "label"):
+            array = getattr(self, name)
+            if not isinstance(array, np.memmap):
+                np.save(folder / f"{name}.npy", array)
+        self.sample.to_parquet(folder / "sample.parquet", index=False)
+        schema = self.schema.with_values({"content_hash": self.hash()})
+        part = folder / "schema.json.part"
+        part.write_text(json.dumps(schema.to_dict(), indent=1))
+        part.replace(folder / "schema.json")
+        return PackedDataset.load(folder)
+
+    def hash(self) -> str:
+        """A hash of the content: equal data has the same on every machine, whatever its path."""
+        digest = hashlib.blake2b(digest_size=8)
+        facts = {k: v for k, v in self.schema.to_dict().items() if k != "content_hash"}
+        digest.update(json.dumps(facts, sort_keys=True).encode())
+        digest.update(self.sample.to_csv(index=False).encode())
+        for array in (self.numeric, self.category, self.label):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        for start in range(0, len(self), 1024):
+            digest.update(np.ascontiguousarray(self.image[start : start + 1024]).tobytes())
+        return digest.hexdigest()
+
+    @staticmethod
+    def is_packed(folder: Path) -> bool:
+        return (folder / "schema.json").is_file()
+
+    @classmethod
+    def load(cls, folder: Path) -> "PackedDataset":
+        """Open a packed folder; pixels stay on disk until they are read."""
+        if not cls.is_packed(folder):
+            raise DataError(
+                f"no packed data set in {folder} (looked for {folder / 'schema.json'}); "
+                "pack raw data with: dfpl data pack SOURCE RAW OUT"
+            )
+        values = json.loads((folder / "schema.json").read_text())
+        if values.get("format") != FORMAT:
+            raise DataError(
+                f"{folder} has format {values.get('format')}, this version reads {FORMAT}; "
+                "pack the raw data again"
+            )
+        try:
+            return cls(
+                schema=Schema.from_dict(values),
+                image=np.load(folder / "image.npy", mmap_mode="r"),
+                numeric=np.load(folder / "numeric.npy"),
+                category=np.load(folder / "category.npy"),
+                label=np.load(folder / "label.npy"),
+                sample=pd.read_parquet(folder / "sample.parquet"),
+            )
+        except (OSError, ConfigError) as error:
+            raise DataError(f"the packed data set in {folder} is damaged: {error}") from None
+
+
+def _sample_problems(sample: pd.DataFrame) -> list[str]:
+    found = []
+    twice = sample["id"][sample["id"].duplicated()].tolist()
+    if twice:
+        found.append(f"{len(twice)} ids occur more than once, e.g. {twice[0]!r}")
+    for split in SPLITS:
+        if not (sample["split"] == split).any():
+            found.append(f"the {split} split is empty")
+    splits_of_group = sample.groupby("group")["split"].nunique()
+    shared = splits_of_group.index[splits_of_group > 1].tolist()
+    if shared:
+        found.append(f"{len(shared)} groups lie in more than one split, e.g. {shared[0]!r}")
+    neither = sample["id"][~(sample["has_image"] | sample["has_table"])].tolist()
+    if neither:
+        found.append(f"{len(neither)} samples have neither image nor table, e.g. {neither[0]!r}")
+    return found
+
+
+__all__ = [
+    "EMPTY",
+    "IMAGE",
+    "SPLITS",
+    "TABULAR",
+    "UNSEEN",
+    "DataError",
+    "PackedDataset",
+    "Schema",
+    "Split",
+]

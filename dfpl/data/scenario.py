@@ -1,0 +1,102 @@
+"""Which modality of which sample is absent: missingness as data, readable as a sentence."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from typing import Annotated, Literal, Self
+
+import numpy as np
+from jaxtyping import Bool
+from pydantic import Field
+
+from dfpl.fields import Config, ConfigError
+
+IMAGE, TABULAR = 0, 1  # columns of every availability array
+Pattern = Literal["tabular", "image", "both"]
+
+
+class Scenario(Config):
+    """A share `rate` of the samples lacks a modality; `pattern` says which one.
+
+    Under "both", every other affected sample lacks the image, the rest lack the table: none
+    loses both, and both-30 leaves 85 % of each (Table I). Scenarios of one pattern are nested:
+    what is missing at 30 % is missing at 50 %.
+    """
+
+    pattern: Pattern
+    """Which modality goes missing."""
+    rate: Annotated[float, Field(ge=0, le=1)]
+    """Share of the samples of a split that are incomplete (a fraction, eta of the paper)."""
+    seed: Annotated[int, Field(ge=0)] = 0
+    """Which draw of the incomplete samples; the same for all runs that are to be compared."""
+
+    @classmethod
+    def parse(cls, text: str, seed: int = 0) -> Self:
+        """Read `both-50`: the pattern, then the rate in percent."""
+        found = re.fullmatch(r"(tabular|image|both)-(\d+(?:\.\d+)?)", text.strip())
+        if found is None or float(found[2]) > 100:
+            raise ConfigError(
+                f"no scenario {text!r}: it is a pattern (tabular, image, both) and a rate in "
+                f"percent from 0 to 100, such as both-50"
+            )
+        return cls(pattern=found[1], rate=float(found[2]) / 100, seed=seed)
+
+    def __str__(self) -> str:
+        return f"{self.pattern}-{100 * self.rate:g}"
+
+    def draw(self, sample_ids: Sequence[str]) -> Bool[np.ndarray, "N 2"]:
+        """Return which of (image, tabular) each sample has.
+
+        Depends on the set of ids, the pattern and `seed` alone, never on row order: the samples
+        are ranked by a number drawn for each id, and the first `rate * N` are incomplete.
+        """
+        lots = [(_lot(f"{self.seed}/{self.pattern}/{name}"), name) for name in sample_ids]
+        order = np.array(sorted(range(len(lots)), key=lots.__getitem__), dtype=np.int64)
+        affected = order[: round(self.rate * len(order))]
+        available = np.ones((len(order), 2), dtype=bool)
+        match self.pattern:
+            case "image":
+                available[affected, IMAGE] = False
+            case "tabular":
+                available[affected, TABULAR] = False
+            case "both":
+                available[affected[0::2], IMAGE] = False
+                available[affected[1::2], TABULAR] = False
+        return available
+
+    def hide(
+        self, sample_ids: Sequence[str], present: Bool[np.ndarray, "N 2"]
+    ) -> Bool[np.ndarray, "N 2"]:
+        """Return what is available when the scenario meets data with gaps of their own.
+
+        Samples that lack a modality by nature stay as they are; the scenario is drawn among
+        the complete ones, so no sample ever loses both.
+        """
+        complete = present.all(axis=1)
+        available = present.copy()
+        available[complete] = self.draw([sample_ids[i] for i in np.flatnonzero(complete)])
+        return available
+
+
+def _lot(text: str) -> int:
+    """A number drawn for `text`: the same on every machine, in every order."""
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
+
+
+NINE = tuple(
+    Scenario(pattern=pattern, rate=rate)
+    for pattern in ("tabular", "image", "both")
+    for rate in (0.3, 0.5, 0.7)
+)
+"""The nine scenarios of Table I."""
+
+
+def parse_scenarios(text: str) -> list[Scenario]:
+    """Read `all` or a comma-separated list such as `both-50,tabular-70`; refuses repeats."""
+    if text.strip() == "all":
+        return list(NINE)
+    found = [Scenario.parse(part) for part in text.split(",")]
+    names = [str(scenario) for scenario in found]
+    if len(set(names)) < len(names):
+        raise ConfigError(f"--scenarios lists a scenario twice: {text}")
+    return found

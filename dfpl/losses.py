@@ -1,0 +1,36 @@
+"""The mean through which every loss passes, and the classification losses."""
+
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from dfpl.distributed import global_sum
+
+Label = Int[Tensor, " B"] | Float[Tensor, "B C"]
+
+
+def mean_over(values: Float[Tensor, " B"], mask: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
+    """Mean over the samples in `mask`, of all workers; exactly 0, without gradient, if none."""
+    total = global_sum(values.where(mask, 0.0).sum())
+    return total / global_sum(mask.sum().to(values.dtype)).clamp(min=1)
+
+
+def one_hot(label: Label, num_classes: int) -> Float[Tensor, "B C"]:
+    """One 0/1 column per class, from class indices or as given (multi-label)."""
+    if label.is_floating_point():
+        return label
+    return F.one_hot(label, num_classes).float()
+
+
+def task_loss(logits: Float[Tensor, "B C"], label: Label, kind: str) -> Float[Tensor, ""]:
+    """Classification loss L_cls (Eq. 12), mean over the global batch.
+
+    "bce": binary cross-entropy with logits, mean over classes and samples, one-hot targets for
+    single-label data, as the paper writes it. "ce": softmax cross-entropy (single-label only).
+    """
+    if kind == "ce":
+        per_sample = F.cross_entropy(logits, label, reduction="none")
+    else:
+        target = one_hot(label, logits.shape[1])
+        per_sample = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+    return mean_over(per_sample, per_sample.new_ones(len(per_sample)).bool())

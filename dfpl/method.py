@@ -1,0 +1,78 @@
+"""The contract of a method, and the file system as its registry."""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from types import ModuleType
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from dfpl import baselines
+from dfpl.config import MethodConfig
+from dfpl.data.batch import Batch
+from dfpl.data.packed import Schema
+from dfpl.fields import ConfigError, unknown_name
+
+STATES = {"both": (True, True), "image": (True, False), "tabular": (False, True)}
+"""The three states of a sample, by what is available: (image, table)."""
+
+
+class Method(nn.Module, ABC):
+    """A classifier of batches in which a modality may be missing.
+
+    Every learned parameter acts in `forward`; `losses` only reads what `forward` returned. So a
+    distributed wrapper sees all parameters, and each loss can be tested without a model.
+    """
+
+    @abstractmethod
+    def forward(self, batch: Batch) -> Any:
+        """Return a NamedTuple with at least `logits` (B, C)."""
+
+    @abstractmethod
+    def losses(self, output: Any, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """Return the terms by name, unweighted: as they are reported each epoch."""
+
+    def weight(self, term: str) -> float:
+        """The coefficient of a term in the objective; a term of weight 0 is only reported."""
+        return 1.0
+
+    def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
+        """Logits of each sample in the three states, for `batch` read with both modalities.
+
+        A method whose encoders do not look at the other modality overrides this with one pass.
+        """
+        logits = {}
+        for state, available in STATES.items():
+            mask = torch.tensor(available, device=batch.available.device).expand(
+                len(batch.label), 2
+            )
+            logits[state] = self(batch._replace(available=mask)).logits
+        return logits
+
+    def after_step(self) -> None:
+        """Run after each optimiser step, for instance to move an averaged teacher."""
+
+
+def objective(method: Method, terms: dict[str, Tensor]) -> Float[Tensor, ""]:
+    """The weighted sum of the terms, which training minimises."""
+    return torch.stack([method.weight(name) * term for name, term in terms.items()]).sum()
+
+
+def names() -> list[str]:
+    """The methods there are: DFPL and every file of `baselines/`."""
+    return ["dfpl", *(module.name for module in pkgutil.iter_modules(baselines.__path__))]
+
+
+def load(name: str) -> ModuleType:
+    """Import a method's module, which defines `Config`, `SEARCH_SPACE` and `Model`."""
+    if name not in names():
+        raise ConfigError(unknown_name(name, names()).replace("field", "method"))
+    return importlib.import_module("dfpl.model" if name == "dfpl" else f"dfpl.baselines.{name}")
+
+
+def build(config: MethodConfig, schema: Schema) -> Method:
+    """The untrained method for data of this schema."""
+    return load(config.name).Model(config, schema)

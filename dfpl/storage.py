@@ -1,0 +1,108 @@
+"""Files that are there whole or not at all, on a disk, a shared folder, S3 or GCS alike."""
+
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from pyarrow import fs
+
+
+class StorageError(OSError):
+    """A folder for results cannot be used; the message says which and why."""
+
+
+class Storage:
+    """A folder for results, named by a path or a URI (s3://, gs://), reached through pyarrow."""
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        text = os.fspath(root)
+        if "://" in text:
+            self.filesystem, self.path = fs.FileSystem.from_uri(text)
+            self.root = text.rstrip("/")
+        else:
+            self.filesystem = fs.LocalFileSystem()
+            self.path = self.root = str(Path(text).expanduser().absolute())
+
+    def __truediv__(self, name: str) -> "Storage":
+        below = object.__new__(Storage)
+        below.filesystem = self.filesystem
+        below.path = f"{self.path.rstrip('/')}/{name}"
+        base, mark, query = self.root.partition("?")
+        below.root = f"{base.rstrip('/')}/{name}{mark}{query}"
+        return below
+
+    def __str__(self) -> str:
+        return self.root
+
+    def __reduce__(self) -> Any:
+        return Storage, (self.root,)
+
+    @property
+    def is_local(self) -> bool:
+        return isinstance(self.filesystem, fs.LocalFileSystem)
+
+    def prove_writable(self) -> None:
+        """Write and delete a small file, so that a bad place is found before any work is done."""
+        name = f".write-test-{uuid.uuid4().hex[:8]}"
+        try:
+            self.write(name, b"")
+            self.delete(name)
+        except OSError as error:
+            raise StorageError(
+                f"--storage {self.root} cannot be written: {error}; give a folder or a bucket "
+                "that every node can write"
+            ) from None
+
+    def write(self, name: str, content: bytes) -> None:
+        """Write a file atomically: a reader finds the old one, the new one, or none."""
+        path = f"{self.path}/{name}"
+        if self.is_local:
+            self._replace(Path(path), content)
+        else:
+            with self.filesystem.open_output_stream(path) as stream:
+                stream.write(content)  # an object store shows an upload only once it is whole
+
+    def _replace(self, path: Path, content: bytes) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            with part.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def read(self, name: str) -> bytes:
+        """The content of a file; FileNotFoundError where there is none."""
+        with self.filesystem.open_input_stream(f"{self.path}/{name}") as stream:
+            return stream.read()
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read(name))
+
+    def exists(self, name: str) -> bool:
+        info = self.filesystem.get_file_info(f"{self.path}/{name}")
+        return info.type != fs.FileType.NotFound
+
+    def names(self, suffix: str = "") -> list[str]:
+        """Names of the files right here that end in `suffix`, sorted; none if there is no folder."""
+        selector = fs.FileSelector(self.path, allow_not_found=True)
+        found = self.filesystem.get_file_info(selector)
+        return sorted(
+            info.base_name
+            for info in found
+            if info.is_file
+            and info.base_name.endswith(suffix)
+            and not info.base_name.startswith(".")
+        )
+
+    def delete(self, name: str) -> None:
+        if self.exists(name):
+            self.filesystem.delete_file(f"{self.path}/{name}")
