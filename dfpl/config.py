@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SerializeAsAny, model_validator
+from pydantic import Field, SerializeAsAny
 
 from dfpl.data.scenario import Scenario
 from dfpl.fields import Config, ConfigError
@@ -35,17 +35,8 @@ class OptimConfig(Config):
     """Samples per step, summed over all workers."""
     epochs: Annotated[int, Field(ge=1)] = 100
     """Passes over the training split."""
-    warmup_epochs: Annotated[int, Field(ge=0)] = 5
-    """Epochs over which the learning rate rises from 0."""
-
-    @model_validator(mode="after")
-    def _warmup_ends_before_training(self) -> Self:
-        if self.warmup_epochs >= self.epochs and self.warmup_epochs > 0:
-            raise ConfigError(
-                f"optim.warmup_epochs must lie in [0, epochs={self.epochs}), "
-                f"got {self.warmup_epochs}"
-            )
-        return self
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the epochs over which the learning rate rises from 0."""
 
 
 class AugmentConfig(Config):

@@ -44,6 +44,14 @@ def global_sum(value: Tensor) -> Tensor:
     return total
 
 
+def global_max(values: Tensor) -> Tensor:
+    """Largest of `values` over all workers, 0 where there are none; carries no gradient."""
+    top = torch.cat([values.detach().flatten(), values.new_zeros(1)]).max()
+    if world_size() > 1:
+        dist.all_reduce(top, dist.ReduceOp.MAX)
+    return top
+
+
 class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch normalisation with the statistics of the global batch, on any device.
 

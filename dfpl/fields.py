@@ -42,14 +42,13 @@ class Config(BaseModel):
         together are checked on the result and not on a state in between.
         """
         changed = self.to_dict()
-        known = dict(flatten(changed))
         for path, value in values.items():
-            if path not in known:
-                raise ConfigError(unknown_name(path, known))
             *parents, name = path.split(".")
-            part = changed
+            part: Any = changed
             for parent in parents:
-                part = part[parent]
+                part = part.get(parent) if isinstance(part, dict) else None
+            if not isinstance(part, dict) or name not in part:
+                raise ConfigError(unknown_name(path, dict(flatten(self.to_dict()))))
             part[name] = value
         return type(self).from_dict(changed)
 

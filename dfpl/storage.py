@@ -92,7 +92,7 @@ class Storage:
         return info.type != fs.FileType.NotFound
 
     def names(self, suffix: str = "") -> list[str]:
-        """Names of the files right here that end in `suffix`, sorted; none if there is no folder."""
+        """Files right here whose names end in `suffix`, sorted; none if there is no folder."""
         selector = fs.FileSelector(self.path, allow_not_found=True)
         found = self.filesystem.get_file_info(selector)
         return sorted(

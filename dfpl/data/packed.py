@@ -17,12 +17,13 @@ from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 
 from dfpl.data.scenario import IMAGE, TABULAR
-from dfpl.fields import Config, ConfigError
+from dfpl.fields import Config
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 EMPTY, UNSEEN = 0, 1  # category codes: an empty cell, a level that training never showed
 FORMAT = 1
+ARRAYS = ("image", "numeric", "category", "label")
 
 
 class Schema(Config):
@@ -97,14 +98,16 @@ class PackedDataset:
 
     def problems(self) -> list[str]:
         """Everything that makes training on this data wrong, all at once; empty if nothing."""
-        found = [*_sample_problems(self.sample), *self._label_problems()]
+        found = [*sample_problems(self.sample), *self._label_problems()]
         for column, (name, size) in enumerate(
             zip(self.schema.category, self.schema.category_sizes, strict=True)
         ):
-            top = int(self.category[:, column].max(initial=0))
-            if top >= size:
+            codes = self.category[:, column]
+            outside = codes[(codes < 0) | (codes >= size)].tolist()
+            if outside:
                 found.append(
-                    f"category column {name!r} holds code {top}, but codes end at {size - 1}"
+                    f"category column {name!r} holds code {outside[0]}, "
+                    f"but codes run from 0 to {size - 1}"
                 )
         if np.isinf(self.numeric).any():
             found.append("the numeric columns hold infinities; empty cells are NaN")
@@ -116,6 +119,9 @@ class PackedDataset:
         names = self.schema.class_names
         if len(names) < 2:
             return [f"the label has one class only ({', '.join(names)}); nothing can be learned"]
+        outside = self.label[(self.label < 0) | (self.label >= len(names))].tolist()
+        if outside:
+            return [f"a label is {outside[0]}, but labels run from 0 to {len(names) - 1}"]
         found = []
         for split in SPLITS:
             here = set(np.unique(self.label[self.rows(split)]).tolist())
@@ -125,12 +131,14 @@ class PackedDataset:
         return found
 
     def save(self, folder: Path) -> "PackedDataset":
-        """Write everything below `folder`; the schema, with the content hash, comes last."""
+        """Write everything below `folder`; the schema, with the content hash, comes last.
+
+        Pixels that are mapped from `folder` itself are already where they belong.
+        """
         folder.mkdir(parents=True, exist_ok=True)
-        for name in ("image", "numeric", "category", "label"):
-            array = getattr(self, name)
-            if not isinstance(array, np.memmap):
-                np.save(folder / f"{name}.npy", array)
+        (folder / "schema.json").unlink(missing_ok=True)
+        for name in ARRAYS:
+            _save_array(folder / f"{name}.npy", getattr(self, name))
         self.sample.to_parquet(folder / "sample.parquet", index=False)
         schema = self.schema.with_values({"content_hash": self.hash()})
         part = folder / "schema.json.part"
@@ -143,7 +151,7 @@ class PackedDataset:
         digest = hashlib.blake2b(digest_size=8)
         facts = {k: v for k, v in self.schema.to_dict().items() if k != "content_hash"}
         digest.update(json.dumps(facts, sort_keys=True).encode())
-        digest.update(self.sample.to_csv(index=False).encode())
+        digest.update(self.sample.to_csv(index=False, lineterminator="\n").encode())
         for array in (self.numeric, self.category, self.label):
             digest.update(np.ascontiguousarray(array).tobytes())
         for start in range(0, len(self), 1024):
@@ -162,14 +170,14 @@ class PackedDataset:
                 f"no packed data set in {folder} (looked for {folder / 'schema.json'}); "
                 "pack raw data with: dfpl data pack SOURCE RAW OUT"
             )
-        values = json.loads((folder / "schema.json").read_text())
-        if values.get("format") != FORMAT:
-            raise DataError(
-                f"{folder} has format {values.get('format')}, this version reads {FORMAT}; "
-                "pack the raw data again"
-            )
         try:
-            return cls(
+            values = dict(json.loads((folder / "schema.json").read_text()))
+            if values.get("format") != FORMAT:
+                raise DataError(
+                    f"{folder} has format {values.get('format')}, this version reads {FORMAT}; "
+                    "pack the raw data again"
+                )
+            packed = cls(
                 schema=Schema.from_dict(values),
                 image=np.load(folder / "image.npy", mmap_mode="r"),
                 numeric=np.load(folder / "numeric.npy"),
@@ -177,15 +185,53 @@ class PackedDataset:
                 label=np.load(folder / "label.npy"),
                 sample=pd.read_parquet(folder / "sample.parquet"),
             )
-        except (OSError, ConfigError) as error:
+        except DataError:
+            raise
+        except (OSError, EOFError, TypeError, ValueError) as error:
             raise DataError(f"the packed data set in {folder} is damaged: {error}") from None
+        if wrong := packed._misfits():
+            raise DataError(f"the packed data set in {folder} is damaged: {'; '.join(wrong)}")
+        return packed
+
+    def _misfits(self) -> list[str]:
+        """Arrays whose shape is not what the samples and the schema say."""
+        schema, size = self.schema, self.schema.image_size
+        wide = (schema.num_classes,) if schema.task == "multilabel" else ()
+        inner = {
+            "image": (size, size, 3),
+            "numeric": (len(schema.numeric),),
+            "category": (len(schema.category),),
+            "label": wide,
+        }
+        return [
+            f"{name} has shape {getattr(self, name).shape}, expected {(len(self), *shape)}"
+            for name, shape in inner.items()
+            if getattr(self, name).shape != (len(self), *shape)
+        ]
 
 
-def _sample_problems(sample: pd.DataFrame) -> list[str]:
+def _save_array(path: Path, array: np.ndarray) -> None:
+    if isinstance(array, np.memmap) and path.exists() and path.samefile(str(array.filename)):
+        assert np.load(path, mmap_mode="r").shape == array.shape
+        return
+    np.save(path, array)
+
+
+def sample_problems(sample: pd.DataFrame) -> list[str]:
+    """What is wrong with the samples of a data set: ids, groups, splits, modalities."""
     found = []
-    twice = sample["id"][sample["id"].duplicated()].tolist()
+    for column in ("id", "group", "split"):
+        blank = np.flatnonzero(sample[column].isna())
+        if len(blank):
+            found.append(f"{len(blank)} samples have no {column}, first in row {blank[0]}")
+    twice = sample["id"][sample["id"].notna() & sample["id"].duplicated()].tolist()
     if twice:
         found.append(f"{len(twice)} ids occur more than once, e.g. {twice[0]!r}")
+    other = sorted(set(sample["split"].dropna()) - set(SPLITS))
+    if other:
+        found.append(
+            f"a split is one of {', '.join(SPLITS)}, found {', '.join(map(repr, other[:5]))}"
+        )
     for split in SPLITS:
         if not (sample["split"] == split).any():
             found.append(f"the {split} split is empty")
@@ -209,4 +255,5 @@ __all__ = [
     "PackedDataset",
     "Schema",
     "Split",
+    "sample_problems",
 ]

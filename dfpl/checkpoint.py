@@ -1,0 +1,59 @@
+"""Save and resume: weights by safetensors, the rest as tensors that need no unpickling of code."""
+
+import io
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from dfpl.storage import Storage
+
+Weights = dict[str, Tensor]
+LAST = "last.pt"
+
+
+@dataclass(kw_only=True)
+class Progress:
+    """All that a half-trained run needs to go on as if nothing had happened."""
+
+    epochs_done: int = 0
+    model: Weights = field(default_factory=dict)
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    best: Weights = field(default_factory=dict)
+    """Weights of the best epoch so far."""
+    best_epoch: int = -1
+    best_value: float = float("-inf")
+    rows: list[dict[str, float]] = field(default_factory=list)
+    """One dictionary per finished epoch."""
+    seconds: float = 0.0
+    generator: Tensor = field(default_factory=torch.get_rng_state)
+
+    def save(self, folder: Storage) -> None:
+        """Write the checkpoint atomically; a kill leaves the previous one."""
+        stream = io.BytesIO()
+        torch.save({**vars(self), "generator": torch.get_rng_state()}, stream)
+        folder.write(LAST, stream.getvalue())
+
+    @classmethod
+    def load(cls, folder: Storage, device: torch.device) -> "Progress | None":
+        """The last checkpoint, or None where there is none or it cannot be read whole."""
+        if not folder.exists(LAST):
+            return None
+        stream = io.BytesIO(folder.read(LAST))
+        values = torch.load(stream, map_location=device, weights_only=True)
+        return cls(**{**values, "generator": values["generator"].cpu()})
+
+
+def clone(weights: Weights) -> Weights:
+    """A copy that later steps do not change."""
+    return {name: tensor.detach().clone() for name, tensor in weights.items()}
+
+
+def save_weights(weights: Weights, folder: Storage, name: str = "model.safetensors") -> None:
+    folder.write(name, save({key: value.contiguous().cpu() for key, value in weights.items()}))
+
+
+def load_weights(folder: Storage, name: str = "model.safetensors") -> Weights:
+    return load(folder.read(name))

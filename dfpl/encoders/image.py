@@ -1,0 +1,73 @@
+"""Image encoder: a residual network whose upper part exists twice, shared and specific.
+
+Source       DFPL III-A ("share lower-layer parameters ... separate higher layers"), DrFuse
+Deviations   where the branches part is not in the paper: after layer3 by default
+"""
+
+from typing import Literal
+
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from dfpl.encoders import EncodeMissing, Tokens, encode_present
+
+ImageNetwork = Literal["resnet50", "resnet18", "small"]
+STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
+ImageSplit = Literal["stem", "layer1", "layer2", "layer3"]
+
+
+class ImageEncoder(nn.Module):
+    """Pixels to L = h w tokens per branch: the cells of the last map, mapped to `width`."""
+
+    def __init__(
+        self, network: ImageNetwork, split: ImageSplit, width: int, missing: EncodeMissing
+    ) -> None:
+        super().__init__()
+        self.missing: EncodeMissing = missing
+        parted = STAGES.index(split) + 1
+        stages, channels = _stages(network)
+        self.lower = nn.Sequential(*stages[:parted])
+        self.shared = nn.Sequential(*stages[parted:])
+        self.specific = nn.Sequential(*_stages(network)[0][parted:])
+        self.shared_map = nn.Linear(channels, width)
+        self.specific_map = nn.Linear(channels, width)
+
+    def forward(self, image: Float[Tensor, "B 3 H W"], present: Bool[Tensor, " B"]) -> Tokens:
+        return encode_present(self._encode, (image,), present, self.missing)
+
+    def _encode(self, image: Float[Tensor, "B 3 H W"]) -> Tokens:
+        lower = self.lower(image)
+        shared = self.shared(lower).flatten(2).mT  # (B, L, channels)
+        specific = self.specific(lower).flatten(2).mT
+        return Tokens(self.shared_map(shared), self.specific_map(specific))
+
+
+def _stages(network: ImageNetwork) -> tuple[list[nn.Module], int]:
+    """The five stages of a freshly initialised network, and the channels of the last."""
+    from monai.networks.nets.resnet import ResNet  # slow to import: only where it is needed
+
+    match network:
+        case "resnet50":
+            net = ResNet("bottleneck", [3, 4, 6, 3], [64, 128, 256, 512], **_TORCHVISION)
+            channels = 2048
+        case "resnet18":
+            net = ResNet("basic", [2, 2, 2, 2], [64, 128, 256, 512], **_TORCHVISION)
+            channels = 512
+        case "small":
+            net = ResNet("basic", [1, 1, 1, 1], [16, 32, 64, 128], **_SMALL)
+            channels = 128
+    stem = [net.conv1, net.bn1, net.act] + ([] if net.no_max_pool else [net.maxpool])
+    stages = [nn.Sequential(*stem), net.layer1, net.layer2, net.layer3, net.layer4]
+    return stages, channels
+
+
+# torchvision's layout (25,557,032 parameters for resnet50 with its 1,000-way head)
+_TORCHVISION = {
+    "spatial_dims": 2,
+    "conv1_t_size": 7,
+    "conv1_t_stride": 2,
+    "bias_downsample": False,
+    "feed_forward": False,
+}
+# for CPU work on small pictures: stride 16 in all, so 64 x 64 gives 4 x 4 tokens
+_SMALL = {**_TORCHVISION, "conv1_t_size": 3, "no_max_pool": True}

@@ -1,0 +1,113 @@
+"""Tabular encoder: a transformer over columns, with learned tokens for empty cells.
+
+Source       TIP's tabular encoder (ECCV 2024), as the paper follows it; its blocks parted into
+             shared lower ones and one set per branch
+Deviations   an empty cell is a learned token and invisible to other columns, as in TIP; a level
+             that training never showed is a zero vector plus its column's embedding
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from dfpl.blocks import TransformerBlock
+from dfpl.data.packed import EMPTY, UNSEEN, Schema
+from dfpl.encoders import EncodeMissing, Tokens, encode_present
+
+
+class TabularEncoder(nn.Module):
+    """Cells to L = 1 + Fc + Fn tokens per branch: CLS, categorical, then numeric columns."""
+
+    def __init__(
+        self, schema: Schema, width: int, depth: tuple[int, int], heads: int, missing: EncodeMissing
+    ) -> None:
+        """`depth`: number of blocks shared by both branches, and of blocks in each branch."""
+        super().__init__()
+        self.missing: EncodeMissing = missing
+        self.embed = CellEmbedding(schema, width)
+        self.lower = _blocks(depth[0], width, heads)
+        self.shared = _blocks(depth[1], width, heads)
+        self.specific = _blocks(depth[1], width, heads)
+        self.apply(_initialise)
+
+    def forward(
+        self,
+        numeric: Float[Tensor, "B Fn"],
+        category: Int[Tensor, "B Fc"],
+        present: Bool[Tensor, " B"],
+    ) -> Tokens:
+        return encode_present(self._encode, (numeric, category), present, self.missing)
+
+    def _encode(self, numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]) -> Tokens:
+        tokens, visible = self.embed(numeric, category)
+        lower = _run(self.lower, tokens, visible)
+        return Tokens(_run(self.shared, lower, visible), _run(self.specific, lower, visible))
+
+
+class CellEmbedding(nn.Module):
+    """One token per column plus CLS; numbers share one affine map, columns are told apart by
+    their own embedding (TIP)."""
+
+    offsets: Tensor
+
+    def __init__(self, schema: Schema, width: int) -> None:
+        super().__init__()
+        sizes = torch.tensor([len(levels) for levels in schema.category.values()])
+        self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+        if schema.category:
+            self.levels = nn.Embedding(max(int(sizes.sum()), 1), width)
+        if schema.numeric:
+            self.number = nn.Linear(1, width)
+        self.cls = nn.Parameter(torch.empty(width))
+        self.empty = nn.Parameter(torch.empty(width))
+        self.column = nn.Embedding(1 + len(schema.category) + len(schema.numeric), width)
+        self.norm = nn.LayerNorm(width)
+        nn.init.trunc_normal_(self.cls, std=0.02)
+        nn.init.trunc_normal_(self.empty, std=0.02)
+
+    def forward(
+        self, numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]
+    ) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L L"]]:
+        """Return the tokens, and which token may look at which: an empty cell is seen by itself
+        alone."""
+        B = len(numeric)
+        empty = torch.cat([category == EMPTY, numeric.isnan()], dim=1)  # (B, Fc + Fn)
+        cells = torch.cat([*self._category(category), *self._numeric(numeric)], dim=1)
+        cells = torch.where(empty[..., None], self.empty, cells)
+        tokens = torch.cat([self.cls.expand(B, 1, -1), cells], dim=1)
+        tokens = self.norm(tokens + self.column.weight)
+        hidden = torch.cat([empty.new_zeros(B, 1), empty], dim=1)
+        own = torch.eye(hidden.shape[1], dtype=torch.bool, device=hidden.device)
+        return tokens, ~hidden[:, None, :] | own
+
+    def _category(self, category: Int[Tensor, "B Fc"]) -> list[Float[Tensor, "B Fc D"]]:
+        if not category.shape[1]:
+            return []
+        known = category > UNSEEN
+        position = (category - UNSEEN - 1).clamp(min=0) + self.offsets
+        return [self.levels(position.where(known, 0)) * known[..., None]]
+
+    def _numeric(self, numeric: Float[Tensor, "B Fn"]) -> list[Float[Tensor, "B Fn D"]]:
+        if not numeric.shape[1]:
+            return []
+        return [self.number(numeric.nan_to_num(0.0)[..., None])]
+
+
+def _blocks(depth: int, width: int, heads: int) -> nn.ModuleList:
+    return nn.ModuleList(TransformerBlock(width, heads) for _ in range(depth))
+
+
+def _run(
+    blocks: nn.ModuleList, tokens: Float[Tensor, "B L D"], visible: Bool[Tensor, "B L L"]
+) -> Float[Tensor, "B L D"]:
+    for block in blocks:
+        tokens = block(tokens, visible)
+    return tokens
+
+
+def _initialise(module: nn.Module) -> None:
+    """TIP's initial values: N(0, 0.02) for maps and embeddings, 0 for biases."""
+    if isinstance(module, nn.Linear | nn.Embedding):
+        nn.init.normal_(module.weight, std=0.02)
+    if isinstance(module, nn.Linear) and module.bias is not None:
+        nn.init.zeros_(module.bias)

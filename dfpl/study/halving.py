@@ -1,0 +1,46 @@
+"""ASHA: asynchronous successive halving over epochs (Li et al., MLSys 2020).
+
+The run itself asks at each rung whether it may go on, and so knows why it ended: it writes its
+own record, ends as every run ends, and no placement group or worker is left behind. (Tune's own
+scheduler stops a trial from outside; with nested Ray Train runs that leaks their resources.)
+"""
+
+import math
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+
+@dataclass
+class SuccessiveHalving:
+    """At rung r, a run goes on if its value is among the best 1/reduction of those seen there."""
+
+    epochs: int
+    """Length of a whole run."""
+    grace: int
+    """Epochs of the first rung; at `epochs` or above nothing is ever stopped."""
+    reduction: int = 3
+    seen: dict[tuple[str, int], dict[str, float]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+
+    @property
+    def rungs(self) -> list[int]:
+        """grace, grace x reduction, ... below the full length."""
+        rungs, at = [], self.grace
+        while at < self.epochs:
+            rungs.append(at)
+            at *= self.reduction
+        return rungs
+
+    def go_on(self, run_id: str, scenario: str, epoch: int, value: float) -> bool:
+        """Note the value of a run at an epoch and say whether it may go on.
+
+        Only runs of the same scenario are compared. Asking twice gives the same answer as long
+        as no other run came in between, and counts once.
+        """
+        if epoch not in self.rungs:
+            return True
+        others = self.seen[scenario, epoch]
+        others[run_id] = value
+        better = sum(other > value for other in others.values())
+        return better < max(1, math.ceil(len(others) / self.reduction))

@@ -1,0 +1,144 @@
+"""The Tune side of a trial: which runs it has, how they report, and when it gives up."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from dfpl.config import RunConfig
+from dfpl.data.scenario import Scenario
+from dfpl.study.halving import SuccessiveHalving
+from dfpl.study.objective import Objective, combine
+from dfpl.study.records import Record, RecordStore
+from dfpl.study.resources import Resources
+from dfpl.study.trial import Job, run_once
+from dfpl.train import Runtime
+
+
+class TrialFailed(RuntimeError):
+    """Makes Ray show a failed run as an error; its record already says why."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrialSettings:
+    """What all trials of a study have in common."""
+
+    base: RunConfig
+    objective: Objective
+    searches: dict[str, list[Scenario]]
+    """Scenarios that the trials of each search meet."""
+    store: RecordStore
+    data: Path
+    resources: Resources
+    halving: Any
+    """Handle of the SuccessiveHalving actor."""
+    checkpoint_every_s: float
+
+
+def tune_trial(config: dict[str, Any], settings: TrialSettings) -> None:
+    """All runs of one trial, one after another; the trial ends with the first that does.
+
+    `config` holds the search, the number of the trial and its point under dotted names.
+    """
+    point = {name: value for name, value in config.items() if name not in ("search", "trial")}
+    values: list[float] = []
+    for scenario in settings.searches[config["search"]]:
+        run = settings.base.with_values({**point, "scenario": scenario.to_dict()})
+        record = settings.store.read(run.run_id) or _train(run, config, settings, values)
+        if record.state == "failed":
+            raise TrialFailed(f"{record.run_id}: {record.reason}")
+        values.append(record.value or 0.0)
+        if record.state == "pruned":
+            break
+    value = combine(settings.objective, values)
+    tune.report({"value": value, "state": record.state, "run_id": record.run_id})
+
+
+def _train(
+    run: RunConfig, config: dict[str, Any], settings: TrialSettings, before: list[float]
+) -> Record:
+    """Train one run with the launcher of the study and return its record."""
+    suggestion = settings.store.root.read_json(
+        f"suggestions/{config['search']}-{config['trial']:05d}.json"
+    )
+    job = Job(
+        store=settings.store,
+        data=settings.data,
+        trial=config["trial"],
+        suggested_at=None if before else suggestion["suggested_at"],
+        launcher=settings.resources.launcher,
+    )
+    ask = Asking(run, settings.halving, never=config["trial"] == 0)
+    describe = Describing(len(before), run.optim.epochs)
+    if settings.resources.launcher == "inline":
+        return run_once(run, job, _inline_runtime(run, settings, ask, describe))
+    return _train_on_workers(run, job, settings, ask, describe)
+
+
+@dataclass(frozen=True)
+class Asking:
+    """Asks the halving actor whether a run may go on; the paper's point always may."""
+
+    run: RunConfig
+    halving: Any
+    never: bool
+
+    def __call__(self, row: dict[str, float]) -> bool:
+        question = (self.run.run_id, str(self.run.scenario), int(row["epoch"]), row["value"])
+        answer = ray.get(self.halving.go_on.remote(*question))
+        return answer or self.never
+
+
+@dataclass(frozen=True)
+class Describing:
+    """Turns the row of an epoch into what Tune, TensorBoard and the sampler see."""
+
+    runs_before: int
+    epochs: int
+
+    def __call__(self, row: dict[str, float]) -> dict[str, Any]:
+        step = self.runs_before * self.epochs + int(row["epoch"])
+        return {**row, "step": step, "state": "running"}
+
+
+def _inline_runtime(
+    run: RunConfig, settings: TrialSettings, ask: Asking, describe: Describing
+) -> Runtime:
+    def report(row: dict[str, float]) -> bool:
+        tune.report(describe(row))
+        return ask(row)
+
+    return Runtime(
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
+        report=report,
+        checkpoints=settings.store.root / f"checkpoints/{run.run_id}",
+        checkpoint_every_s=settings.checkpoint_every_s,
+    )
+
+
+def _train_on_workers(
+    run: RunConfig, job: Job, settings: TrialSettings, ask: Asking, describe: Describing
+) -> Record:
+    from dfpl.study.worker import fit_on_workers
+
+    shared = {
+        "ask": ask,
+        "describe": describe,
+        "checkpoint_every_s": settings.checkpoint_every_s,
+    }
+    try:
+        fit_on_workers(run, job, settings.resources, shared)
+    except ray.train.TrainingFailedError as error:
+        reason = f"the workers failed again and again: {error}"
+        return settings.store.fail(run, job.trial, reason)
+    record = settings.store.read(run.run_id)
+    assert record is not None
+    return record
+
+
+HalvingActor = ray.remote(num_cpus=0)(SuccessiveHalving)

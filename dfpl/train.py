@@ -1,0 +1,238 @@
+"""The training loop: nothing in it is about a method, and nothing about Ray."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from math import cos, pi
+
+import torch
+from torch import Tensor, nn
+
+from dfpl.checkpoint import Progress, clone
+from dfpl.config import OptimConfig, RunConfig
+from dfpl.data.batch import Batch
+from dfpl.data.loader import Loader, Statistics, View
+from dfpl.data.packed import PackedDataset
+from dfpl.distributed import rank, use_global_statistics, world_size
+from dfpl.evaluate import logits_under_scenario
+from dfpl.fields import ConfigError
+from dfpl.method import Method, build, objective
+from dfpl.metrics import measure
+from dfpl.storage import Storage
+
+
+def _same(model: nn.Module) -> nn.Module:
+    return model
+
+
+def _go_on(row: dict[str, float]) -> bool:
+    return True
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """What differs between a laptop, a Ray actor and one of many data-parallel workers."""
+
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    threads: int = 1
+    """CPU threads of torch; another number may change the last bit of a result."""
+    wrap: Callable[[nn.Module], nn.Module] = _same
+    """How the model becomes a distributed one."""
+    report: Callable[[dict[str, float]], bool] = _go_on
+    """Told about each epoch; False stops the run there (pruned)."""
+    checkpoints: Storage | None = None
+    """Where a half-trained run is kept; None keeps nothing."""
+    checkpoint_every_s: float = 30.0
+    """Least seconds between two checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """A trained run: the method with the weights of its best epoch, and how it got there."""
+
+    method: Method
+    statistics: Statistics
+    best_epoch: int
+    best_value: float
+    """Validation metric of the best epoch, under the run's own scenario."""
+    rows: list[dict[str, float]]
+    pruned: bool
+    seconds: float
+    first_batch_at: float
+    """Time (seconds since 1970) of the first batch in this process."""
+
+
+class NonFiniteError(FloatingPointError):
+    """The objective became infinite or NaN; the message names term, epoch and step."""
+
+
+def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
+    """Train `run` to its best epoch on validation. A pure function of the config and the data.
+
+    Raises NonFiniteError when the objective is not finite, ConfigError when the config does not
+    fit the data.
+    """
+    _check_fit(run, packed)
+    torch.set_num_threads(runtime.threads)
+    torch.manual_seed(run.seed)
+    train, val, statistics = _loaders(run, packed, runtime.device)
+    method = build(run.method, packed.schema).to(runtime.device)
+    if world_size() > 1:
+        use_global_statistics(method)
+    model = runtime.wrap(method)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), run.optim.learning_rate, weight_decay=run.optim.weight_decay
+    )
+    progress = _resume(method, optimizer, runtime)
+    first_batch_at = time.time()
+    pruned = False
+    saved_at = started = time.monotonic()
+    before = progress.seconds
+    while progress.epochs_done < run.optim.epochs and not pruned:
+        epoch = progress.epochs_done
+        terms = _train_epoch(run, method, model, optimizer, train, epoch)
+        scores = _validate(method, val, packed)
+        progress.epochs_done = epoch + 1
+        progress.seconds = before + time.monotonic() - started
+        _keep_best(progress, method, scores[run.metric])
+        row = {"epoch": epoch + 1, "seconds": progress.seconds, "value": progress.best_value}
+        row |= {f"train/{name}": value for name, value in terms.items()}
+        row |= {f"val/{name}": value for name, value in scores.items()}
+        progress.rows.append(row)
+        if runtime.checkpoints and time.monotonic() - saved_at >= runtime.checkpoint_every_s:
+            _save(progress, method, optimizer, runtime.checkpoints)
+            saved_at = time.monotonic()
+        pruned = not runtime.report(row) and progress.epochs_done < run.optim.epochs
+    method.load_state_dict(progress.best)
+    return Fitted(
+        method=method,
+        statistics=statistics,
+        best_epoch=progress.best_epoch,
+        best_value=progress.best_value,
+        rows=progress.rows,
+        pruned=pruned,
+        seconds=progress.seconds,
+        first_batch_at=first_batch_at,
+    )
+
+
+def _check_fit(run: RunConfig, packed: PackedDataset) -> None:
+    if run.data_hash != packed.schema.content_hash:
+        raise ConfigError(
+            f"the run is for data {run.dataset} with content {run.data_hash}, but the data given "
+            f"is {packed.schema.name} with content {packed.schema.content_hash}; results would "
+            "not be comparable. Point --data at the data that the study used"
+        )
+
+
+def _loaders(
+    run: RunConfig, packed: PackedDataset, device: torch.device
+) -> tuple[Loader, Loader, Statistics]:
+    train = View.of(packed, "train", run.scenario)
+    val = View.of(packed, "val", run.scenario)
+    statistics = train.statistics()
+    size = run.optim.batch_size
+    return (
+        Loader(train, statistics, size, device),
+        Loader(val, statistics, size, device),
+        statistics,
+    )
+
+
+def _resume(method: Method, optimizer: torch.optim.Optimizer, runtime: Runtime) -> Progress:
+    progress = None
+    if runtime.checkpoints:
+        progress = Progress.load(runtime.checkpoints, runtime.device)
+    if progress is None:
+        return Progress()
+    method.load_state_dict(progress.model)
+    optimizer.load_state_dict(progress.optimizer)
+    torch.set_rng_state(progress.generator)
+    for row in progress.rows:
+        runtime.report(row)
+    return progress
+
+
+def _save(
+    progress: Progress, method: Method, optimizer: torch.optim.Optimizer, folder: Storage
+) -> None:
+    if rank() == 0:
+        progress.model = method.state_dict()
+        progress.optimizer = optimizer.state_dict()
+        progress.save(folder)
+
+
+def _keep_best(progress: Progress, method: Method, value: float) -> None:
+    if value > progress.best_value or not progress.best:
+        progress.best_value = value
+        progress.best_epoch = progress.epochs_done
+        progress.best = clone(method.state_dict())
+
+
+def _train_epoch(
+    run: RunConfig,
+    method: Method,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    loader: Loader,
+    epoch: int,
+) -> dict[str, float]:
+    """One pass over the training split; returns the mean of each term over its steps."""
+    model.train()
+    seen: list[Tensor] = []
+    names: list[str] = []
+    batches = loader.epoch(epoch, run.seed, run.augment, (rank(), world_size()))
+    rates = learning_rates(run.optim, loader.steps, epoch)
+    for batch, rate in zip(batches, rates, strict=True):
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        terms = _step(method, model, optimizer, batch)
+        names = list(terms)
+        seen.append(torch.stack([term.detach() for term in terms.values()]))
+    table = torch.stack(seen).cpu()  # (steps, terms): the only wait for the device in an epoch
+    _check_finite(table, names, epoch)
+    return dict(zip(names, table.mean(dim=0).tolist(), strict=True))
+
+
+def _step(
+    method: Method, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
+) -> dict[str, Tensor]:
+    terms = method.losses(model(batch), batch)
+    total = objective(method, terms)
+    optimizer.zero_grad()
+    total.backward()
+    optimizer.step()
+    method.after_step()
+    return {**terms, "objective": total}
+
+
+def _check_finite(table: Tensor, names: list[str], epoch: int) -> None:
+    bad = (~table.isfinite().all(dim=1)).nonzero()
+    if len(bad):
+        step = int(bad[0])
+        values = ", ".join(
+            f"{n} = {v:.3g}" for n, v in zip(names, table[step].tolist(), strict=True)
+        )
+        raise NonFiniteError(
+            f"the objective is not finite in epoch {epoch + 1}, step {step + 1}: {values}"
+        )
+
+
+def learning_rates(config: OptimConfig, steps: int, epoch: int) -> Iterator[float]:
+    """The rate of each step of an epoch: a straight rise, then half a cosine down to 0.
+
+    At share t of the training, with warm-up share w:  t / w  up to w, then
+    (1 + cos(pi (t - w) / (1 - w))) / 2,  times the learning rate.
+    """
+    warm = config.warmup
+    for step in range(steps):
+        after = (epoch + (step + 1) / steps) / config.epochs
+        before = (epoch + step / steps) / config.epochs
+        rising = after <= warm
+        share = after / warm if rising else (1 + cos(pi * (before - warm) / (1 - warm))) / 2
+        yield config.learning_rate * min(share, 1.0)
+
+
+def _validate(method: Method, loader: Loader, packed: PackedDataset) -> dict[str, float]:
+    logits = logits_under_scenario(method, loader)
+    return measure(logits, packed.label[loader.view.rows], packed.schema.task)
