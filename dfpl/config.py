@@ -8,7 +8,7 @@ axis.
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, SerializeAsAny
 
@@ -69,7 +69,7 @@ class RunConfig(Config):
     """Seed of initial weights, order of samples and augmentation."""
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], prefix: str = "") -> Self:
+    def from_dict(cls, values: Mapping[str, Any], prefix: str = "") -> "RunConfig":
         """Rebuild a run from plain values; the method's config comes from its own file."""
         method = values.get("method")
         if isinstance(method, Mapping):

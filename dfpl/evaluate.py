@@ -8,8 +8,10 @@ import torch.distributed as dist
 from jaxtyping import Float
 
 from dfpl.data.loader import Loader
+from dfpl.data.packed import Split
 from dfpl.distributed import rank, world_size
 from dfpl.method import STATES, Method
+from dfpl.predictions import Predictions
 
 
 @torch.no_grad()
@@ -37,6 +39,36 @@ def logits_in_states(method: Method, loader: Loader) -> dict[str, Float[np.ndarr
             found = logits.float().masked_fill(impossible.any(dim=1, keepdim=True), torch.nan)
             parts[state].append((positions, found.cpu().numpy()))
     return {state: _assemble(found, len(loader.view.rows)) for state, found in parts.items()}
+
+
+def predictions_as_seen(method: Method, loader: Loader, split: Split) -> Predictions:
+    """What the method says of each row with what its scenario leaves; one state per row."""
+    logits, available = logits_under_scenario(method, loader), loader.view.available
+    in_state = {
+        state: np.where((available == needed).all(axis=1)[:, None], logits, np.float32(np.nan))
+        for state, needed in STATES.items()
+    }
+    return _predictions(loader, split, in_state)
+
+
+def predictions_in_states(method: Method, loader: Loader, split: Split) -> Predictions:
+    """What the method says of each row in the three states."""
+    return _predictions(loader, split, logits_in_states(method, loader))
+
+
+def _predictions(loader: Loader, split: Split, logits: dict[Any, np.ndarray]) -> Predictions:
+    view, packed = loader.view, loader.view.packed
+    sample = packed.sample.iloc[view.rows]
+    return Predictions(
+        ids=sample["id"].to_numpy(dtype=object),
+        groups=sample["group"].to_numpy(dtype=object),
+        split=np.full(len(view.rows), split, dtype=object),
+        label=packed.label[view.rows],
+        present=view.available,
+        logits=logits,
+        class_names=tuple(packed.schema.class_names),
+        task=packed.schema.task,
+    )
 
 
 def _assemble(parts: list[tuple[np.ndarray, np.ndarray]], num_rows: int) -> np.ndarray:

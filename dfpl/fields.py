@@ -2,9 +2,12 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+C = TypeVar("C", bound="Config")  # not typing.Self: shape checks in tests cannot read it
 
 
 class ConfigError(ValueError):
@@ -24,7 +27,7 @@ class Config(BaseModel):
     )
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any], prefix: str = "") -> Self:
+    def from_dict(cls: type[C], values: Mapping[str, Any], prefix: str = "") -> C:
         """Rebuild what `to_dict` wrote. Raises ConfigError with dotted names below `prefix`."""
         try:
             return cls.model_validate(dict(values))
@@ -35,7 +38,7 @@ class Config(BaseModel):
         """Plain values that JSON can hold."""
         return {name: _plain(getattr(self, name)) for name in type(self).model_fields}
 
-    def with_values(self, values: Mapping[str, Any]) -> Self:
+    def with_values(self: C, values: Mapping[str, Any]) -> C:
         """Return a copy with the fields named by dotted paths replaced.
 
         The whole is rebuilt once, with all its new values, so rules that tie two fields

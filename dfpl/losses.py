@@ -15,11 +15,10 @@ def mean_over(values: Float[Tensor, " B"], mask: Bool[Tensor, " B"]) -> Float[Te
     return total / global_sum(mask.sum().to(values.dtype)).clamp(min=1)
 
 
-def one_hot(label: Label, num_classes: int) -> Float[Tensor, "B C"]:
+def one_hot(label: Label, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:
     """One 0/1 column per class, from class indices or as given (multi-label)."""
-    if label.is_floating_point():
-        return label
-    return F.one_hot(label, num_classes).float()
+    positive = label if label.is_floating_point() else F.one_hot(label, logits.shape[1])
+    return positive.to(logits.dtype)
 
 
 def task_loss(logits: Float[Tensor, "B C"], label: Label, kind: str) -> Float[Tensor, ""]:
@@ -31,6 +30,6 @@ def task_loss(logits: Float[Tensor, "B C"], label: Label, kind: str) -> Float[Te
     if kind == "ce":
         per_sample = F.cross_entropy(logits, label, reduction="none")
     else:
-        target = one_hot(label, logits.shape[1])
+        target = one_hot(label, logits)
         per_sample = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
     return mean_over(per_sample, per_sample.new_ones(len(per_sample)).bool())

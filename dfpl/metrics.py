@@ -1,13 +1,12 @@
 """From logits to numbers: four metrics, with intervals over groups of samples and mask draws.
 
-N rows, C classes, L = 1 (multiclass) or C (multilabel), R resamples. Every metric is a mean over
-classes: AUROC and PRAUC one class against the rest, PRAUC as average precision (AP, a sum over
-steps, not the trapezoid). A class without positives has neither and is left out of the mean;
-`num_classes_scored` says how many are in it. A resample is a weight for each row (how often
-its group was drawn), so scores are computed from weights. Importing this needs no torch.
+N rows, C classes, R resamples; L = 1 (multiclass) or C (multilabel). AUROC and PRAUC are means
+over classes, one against the rest, and PRAUC is average precision (AP, a sum over steps, not
+the trapezoid). A class without positives has neither and is left out; `num_classes_scored` says
+how many are in. A resample is a weight per row: how often its group was drawn. Importing this
+does not import torch.
 """
 
-from collections.abc import Iterator, Sequence
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -18,18 +17,15 @@ from scipy.special import expit, softmax
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.predictions import (
-    STATES,
     Label,
     PredictionError,
     Predictions,
     Task,
     correct,
-    expected_correct,
 )
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
-LINEAR = ("accuracy", "balanced_accuracy")
-"""Metrics that are linear in which state each row is in: their expectation is exact."""
+Weights = Float[np.ndarray, "R N"]
 Scores = dict[str, Float[np.ndarray, " R"]]
 
 
@@ -41,7 +37,7 @@ class Interval(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """Score of a minus score of b, and its interval."""
+    """The score of `a` minus that of `b`, and its interval."""
 
     difference: float
     low: float
@@ -50,9 +46,9 @@ class Difference(NamedTuple):
 
 def probabilities(logits: Float[np.ndarray, "N C"], task: Task) -> Float[np.ndarray, "N C"]:
     """Softmax or sigmoid in double precision, so that sure predictions do not become ties."""
-    if not np.isfinite(logits).all():
-        rows = int((~np.isfinite(logits).all(axis=1)).sum())
-        raise PredictionError(f"the logits of {rows} of {len(logits)} rows are not finite")
+    broken = ~np.isfinite(logits).all(axis=1)
+    if broken.any():
+        raise PredictionError(f"the logits of {broken.sum()} of {len(logits)} rows are not finite")
     values = logits.astype(np.float64)
     return softmax(values, axis=1) if task == "multiclass" else expit(values)
 
@@ -65,32 +61,214 @@ def truth(label: Label, num_classes: int) -> Bool[np.ndarray, "N C"]:
 
 
 def num_classes_scored(label: Label, num_classes: int) -> int:
-    """Number of classes that have positives; only these have a recall, an AUROC and a PRAUC."""
+    """How many classes have positives: only these have a recall, an AUROC and a PRAUC."""
     return int(truth(label, num_classes).any(axis=0).sum())
 
 
-def measure(
-    logits: Float[np.ndarray, "N C"], label: Label, task: Task
-) -> dict[str, float]:
+def measure(logits: Float[np.ndarray, "N C"], label: Label, task: Task) -> dict[str, float]:
     """The four metrics of one set of rows, by torchmetrics; NaN if no class can be scored.
 
-    accuracy           share of right rows; multilabel: of right (row, label) pairs at 0.5
+    accuracy           share of right rows; multilabel: of right (row, label) pairs, cut at 0.5
     balanced_accuracy  mean recall over the classes with positives; multilabel: mean over labels
-                       of the mean of sensitivity and specificity, those of the two that exist
-    auroc              mean over the classes with positives and negatives, one against the rest
-    prauc              mean average precision over the classes with positives
+                       of the mean of sensitivity and specificity, of the two those that exist
+    auroc              mean over the classes that have positives and negatives
+    prauc              mean average precision over the classes that have positives
     """
     import torch
     from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
-    scores = torch.from_numpy(probabilities(logits, task))  # else torchmetrics may softmax again
-    positive = torch.from_numpy(truth(label, logits.shape[1])).long()
-    scored = [c for c in range(logits.shape[1]) if positive[:, c].any()]
+    positive = truth(label, logits.shape[1])
+    scores = torch.from_numpy(probabilities(logits, task))  # of logits it would guess the scale
+    target = torch.from_numpy(positive).long()
+    scored = np.flatnonzero(positive.any(axis=0))
     ranked = [c for c in scored if not positive[:, c].all()]
+    precisions = [float(binary_average_precision(scores[:, c], target[:, c])) for c in scored]
+    areas = [float(binary_auroc(scores[:, c], target[:, c])) for c in ranked]
     return {
-        **_measure_decisions(scores, label, task),
-        "auroc": _mean([float(binary_auroc(scores[:, c], positive[:, c])) for c in ranked]),
-        "prauc": _mean(
-            [float(binary_average_precision(scores[:, c], positive[:, c])) for c in scored]
-        ),
+        **_measure_decisions(logits, label, task),
+        "auroc": float(np.mean(areas)) if areas else np.nan,
+        "prauc": float(np.mean(precisions)) if precisions else np.nan,
     }
+
+
+def _measure_decisions(
+    logits: Float[np.ndarray, "N C"], label: Label, task: Task
+) -> dict[str, float]:
+    """Accuracy and balanced accuracy from torchmetrics' counts of each class."""
+    import torch
+    from torchmetrics.functional.classification import (
+        multiclass_stat_scores,
+        multilabel_stat_scores,
+    )
+
+    scores = torch.from_numpy(probabilities(logits, task))
+    target = torch.from_numpy(np.array(label)).long()
+    C = logits.shape[1]
+    if task == "multiclass":
+        counts = multiclass_stat_scores(scores, target, C, average=None)
+    else:
+        counts = multilabel_stat_scores(scores, target, C, average=None, validate_args=False)
+    tp, fp, tn, fn, _ = counts.numpy().astype(np.float64).T
+    if task == "multiclass":
+        accuracy, recalls = tp.sum() / len(label), _ratio(tp, tp + fn)
+    else:
+        accuracy = (tp + tn).sum() / counts[:, :4].sum().item()
+        recalls = _mean_of_existing(np.stack([_ratio(tp, tp + fn), _ratio(tn, tn + fp)], axis=1))
+    return {
+        "accuracy": float(accuracy),
+        "balanced_accuracy": float(_mean_of_existing(recalls[None])[0]),
+    }
+
+
+def weighted_scores(
+    logits: Float[np.ndarray, "N C"], label: Label, weights: Weights, task: Task
+) -> Scores:
+    """The four metrics under each row of weights.
+
+    Unit weights give `measure`; whole weights give what repeating the rows would give.
+    """
+    positive = truth(label, logits.shape[1])
+    hits = correct(logits, label).astype(np.float64)
+    return {
+        **weighted_decisions(hits, positive, weights),
+        **weighted_ranks(probabilities(logits, task), positive, weights),
+    }
+
+
+def weighted_decisions(
+    hits: Float[np.ndarray, "N L"], positive: Bool[np.ndarray, "N C"], weights: Weights
+) -> Scores:
+    """Accuracy and balanced accuracy from how far (0 to 1) each prediction is right.
+
+        recall_c = sum_{i in c} w_i hit_i / sum_{i in c} w_i
+
+    Both are linear in the hits, so hits may be expectations over mask draws.
+    """
+    recalls = _ratio(weights @ (positive * hits), weights @ positive)  # (R, C)
+    if hits.shape[1] == positive.shape[1]:  # each label is a decision of its own
+        negative = ~positive
+        specificities = _ratio(weights @ (negative * hits), weights @ negative)
+        recalls = _mean_of_existing(np.stack([recalls, specificities], axis=2))
+    return {
+        "accuracy": _ratio(weights @ hits.mean(axis=1), weights.sum(axis=1)),
+        "balanced_accuracy": _mean_of_existing(recalls),
+    }
+
+
+def weighted_ranks(
+    scores: Float[np.ndarray, "N C"], positive: Bool[np.ndarray, "N C"], weights: Weights
+) -> Scores:
+    """AUROC and PRAUC: means of `class_ranks` over the classes with positive weight."""
+    by_row = np.ascontiguousarray(weights.T)
+    pairs = [class_ranks(scores[:, c], positive[:, c], by_row) for c in range(scores.shape[1])]
+    auroc, prauc = (np.stack(found, axis=1) for found in zip(*pairs, strict=True))
+    return {"auroc": _mean_of_existing(auroc), "prauc": _mean_of_existing(prauc)}
+
+
+def class_ranks(
+    scores: Float[np.ndarray, " N"],
+    positive: Bool[np.ndarray, " N"],
+    by_row: Float[np.ndarray, "N R"],
+) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
+    """AUROC and average precision of one class under each column of weights; NaN if undefined.
+
+    Only the scores that positives have matter. With u_1 < ... < u_K these levels, P_k and N_k
+    the weight of positives and negatives at u_k, and N_<k that of negatives below u_k:
+
+        AUROC = sum_k P_k (N_<k + N_k / 2) / (P N)
+        AP    = sum_k (P_k / P) (P_k + ... + P_K) / (weight of all scores >= u_k)
+    """
+    levels = np.unique(scores[positive])  # (K,)
+    if len(levels) == 0:
+        nothing = np.full(by_row.shape[1], np.nan)
+        return nothing, nothing
+    place = 2 * np.searchsorted(levels, scores)  # even: between two levels; odd: at one
+    place += levels[np.minimum(place // 2, len(levels) - 1)] == scores
+    everyone = _sums(place, by_row, 2 * len(levels) + 1)  # (2 K + 1, R)
+    right = _sums(place[positive] // 2, by_row[positive], len(levels))  # (K, R)
+    wrong = everyone.copy()
+    wrong[1::2] -= right
+    below = np.cumsum(wrong, axis=0)[::2][:-1]
+    auroc = _ratio(
+        (right * (below + wrong[1::2] / 2)).sum(axis=0), right.sum(axis=0) * wrong.sum(axis=0)
+    )
+    found = np.cumsum(right[::-1], axis=0)[::-1]
+    drawn = np.cumsum(everyone[::-1], axis=0)[::-1][1::2]
+    precision = np.divide(found, drawn, out=np.zeros_like(found), where=drawn > 0)
+    return auroc, _ratio((right * precision).sum(axis=0), right.sum(axis=0))
+
+
+def _sums(
+    place: Int[np.ndarray, " N"], by_row: Float[np.ndarray, "N R"], num_places: int
+) -> Float[np.ndarray, "P R"]:
+    """Add up the rows that have the same place."""
+    N = len(place)
+    membership = csc_array((np.ones(N), place, np.arange(N + 1)), shape=(num_places, N))
+    return membership @ by_row
+
+
+def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+    """top / bottom, and NaN where there is nothing to divide by."""
+    return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
+
+
+def _mean_of_existing(values: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*rows"]:
+    """Mean over the last axis of what is not NaN; NaN if all are."""
+    exists = ~np.isnan(values)
+    return _ratio(np.where(exists, values, 0.0).sum(axis=-1), exists.sum(axis=-1))
+
+
+def resample_weights(groups: Shaped[np.ndarray, " N"], resamples: int, seed: int) -> Weights:
+    """How often each row occurs when as many groups as there are are drawn with replacement.
+
+    Groups are drawn by the order of their names, so the order of the rows does not matter.
+    """
+    names, group_of_row = np.unique(groups, return_inverse=True)
+    G = len(names)
+    drawn = np.random.default_rng(seed).integers(0, G, (resamples, G))
+    drawn += G * np.arange(resamples)[:, None]
+    counts = np.bincount(drawn.reshape(-1), minlength=resamples * G).reshape(resamples, G)
+    return counts.astype(np.float64)[:, group_of_row]
+
+
+def interval_of(
+    logits: Float[np.ndarray, "N C"],
+    label: Label,
+    groups: Shaped[np.ndarray, " N"],
+    task: Task,
+    *,
+    resamples: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Percentile intervals of the four metrics for one selection of rows, by group."""
+    scores = weighted_scores(logits, label, resample_weights(groups, resamples, seed), task)
+    return {metric: _quantiles(scores[metric], level) for metric in METRICS}
+
+
+def expected(predictions: Predictions, scenario: Scenario, *, draws: int = 20) -> dict[str, float]:
+    """The metrics of a scenario, whoever it happens to hit.
+
+    Accuracy and balanced accuracy are exact expectations over all draws; AUROC and PRAUC are
+    means over `draws` of them.
+    """
+    unit = np.ones((1, len(predictions)))
+    return {
+        metric: float(_expected(predictions, scenario, unit, metric, draws)[0])
+        for metric in METRICS
+    }
+
+
+def interval(
+    predictions: Predictions,
+    scenario: Scenario,
+    *,
+    draws: int = 20,
+    resamples: int = 10,
+    level: float = 0.95,
+    seed: int = 0,
+) -> dict[str, Interval]:
+    """Percentile intervals of one draw of a scenario on one new set of groups.
+
+    Each of `draws` draws of who is incomplete is met by `resamples` fresh resamples of groups.
+    """

@@ -7,7 +7,7 @@ Deviations   none in form; what the paper leaves open is a field of the config, 
 B samples, C classes, K prototypes per branch, D width, R rows of evidence (6 with both scales).
 """
 
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
@@ -110,7 +110,7 @@ class Config(MethodConfig):
     """Encode a zero input for an absent modality as the paper does, or skip it."""
 
     @model_validator(mode="after")
-    def _parts_fit_together(self) -> Self:
+    def _parts_fit_together(self) -> "Config":
         if self.width % self.tabular_heads:
             raise ConfigError(
                 f"method.width must be a multiple of method.tabular_heads={self.tabular_heads}, "
@@ -264,7 +264,7 @@ class Model(Method):
         }
 
     def _semantic_term(self, output: Output, batch: Batch) -> Float[Tensor, ""]:
-        truth = one_hot(batch.label, output.logits.shape[1])
+        truth = one_hot(batch.label, output.logits)
 
         def of(side: Side) -> tuple[Float[Tensor, "B D"], ClassPrototypes]:
             mean = side.shared.prototype_mean

@@ -116,9 +116,7 @@ class Predictions:
         return self.take(np.array([place[name] for name in ids.tolist()], dtype=np.int64))
 
     def _with(self, columns: dict[str, Any], logits: dict[State, Any]) -> "Predictions":
-        return Predictions(
-            **columns, logits=logits, class_names=self.class_names, task=self.task
-        )
+        return Predictions(**columns, logits=logits, class_names=self.class_names, task=self.task)
 
     def to_parquet(self) -> bytes:
         """Everything as the bytes of one Parquet file: equal predictions give equal bytes."""
@@ -195,12 +193,10 @@ def correct(logits: Float[np.ndarray, "N C"], label: Label) -> Bool[np.ndarray, 
     return (logits > 0) == (label > 0.5)
 
 
-def expected_correct(
-    predictions: Predictions, scenario: Scenario
-) -> Float[np.ndarray, "N L"]:
+def expected_correct(predictions: Predictions, scenario: Scenario) -> Float[np.ndarray, "N L"]:
     """The probability, over the draws of a scenario, that each prediction is right.
 
-        e_i = sum over states s of  P(row i is in s)  [prediction of i in s is right]
+    e_i = sum over states s of  P(row i is in s)  [prediction of i in s is right]
     """
     shares = predictions.state_shares(scenario)
     return np.sum(
@@ -258,7 +254,7 @@ def _label_problems(label: np.ndarray, N: int, C: int, task: Task) -> Iterator[s
             yield "label of a multilabel task holds values other than 0 and 1"
     elif label.shape != (N,) or label.dtype != np.int64:
         yield f"label is {label.dtype} {label.shape}, multiclass needs int64 {(N,)}"
-    elif N and not (0 <= label.min() and label.max() < C):
+    elif N and not (label.min() >= 0 and label.max() < C):
         yield f"label lies in [{label.min()}, {label.max()}], there are {C} classes"
 
 

@@ -7,15 +7,18 @@ import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 TOLERANCE = 1e-11
 """A sample is solved when its row sums are right to this relative error."""
-COOLING = 4.0
+COOLING = 3.0
 """The temperature falls by this factor from level to level, down to epsilon."""
-COOL_BELOW = 0.1
-"""Relative error of the row sums at which a sample goes on to its next level."""
+COOL_BELOW = 0.25
+"""A sample goes on to its next level below this relative error of the row sums.
+
+From 0.5 on, a plan that gives a row one column too many can freeze in its error.
+"""
 FIRST_RANGE = 8.0
 """Range of cost / temperature on the first level, where nearly any start converges."""
 LONGEST_STEP = 3.0
@@ -37,9 +40,9 @@ def entropic_transport(cost: Float[Tensor, "B K L"], epsilon: float) -> Transpor
 
         value = min_G  <G, C> + epsilon * sum_ij G_ij log G_ij,   G 1 = 1/K,  G^T 1 = 1/L
 
-    The value lies between the unregularised minimum - epsilon log(K L) and that minimum
-    - epsilon log(max(K, L)); it may be negative. By the envelope theorem its gradient is the optimal plan, so the
-    problem is solved without autograd and <G, C> is differentiated with G held fixed.
+    The value lies below the unregularised minimum, by epsilon log max(K, L) to epsilon log(K L),
+    so it may be negative. By the envelope theorem its gradient is the optimal plan: the problem
+    is solved without autograd, then <G, C> is differentiated with G held fixed.
 
     Solved in float64 and returned in the dtype of `cost`. A sample whose cost is not finite has
     NaN everywhere and a gradient of 0; the other samples do not notice.
@@ -48,12 +51,10 @@ def entropic_transport(cost: Float[Tensor, "B K L"], epsilon: float) -> Transpor
         raise ValueError(f"epsilon must be positive, got {epsilon}")
     finite = cost.isfinite().all(dim=2).all(dim=1)
     exact = cost.double().where(finite[:, None, None], 0.0)
-    plan = solve(exact.detach(), epsilon)
+    plan = solve(exact, epsilon).exp()
     value = (plan * exact).sum(dim=(1, 2)) - epsilon * torch.special.entr(plan).sum(dim=(1, 2))
     plan = plan.where(finite[:, None, None], torch.nan).to(cost.dtype)
-    return Transport(
-        value.where(finite, torch.nan).to(cost.dtype), plan, marginal_violation(plan)
-    )
+    return Transport(value.where(finite, torch.nan).to(cost.dtype), plan, marginal_violation(plan))
 
 
 def marginal_violation(plan: Float[Tensor, "B K L"]) -> Float[Tensor, " B"]:
@@ -66,7 +67,7 @@ def marginal_violation(plan: Float[Tensor, "B K L"]) -> Float[Tensor, " B"]:
 
 @torch.no_grad()
 def solve(cost: Float[Tensor, "B K L"], epsilon: float) -> Float[Tensor, "B K L"]:
-    """The optimal plan of each sample, in the dtype of `cost`.
+    """The logarithm of each sample's optimal plan, in the dtype of `cost`.
 
     The state is log G = (f_i + g_j - C_ij) / temperature, the potentials never being formed: so
     a large constant or a large row in C is absorbed once and costs no digits afterwards. The
@@ -87,7 +88,7 @@ def solve(cost: Float[Tensor, "B K L"], epsilon: float) -> Float[Tensor, "B K L"
         moved = (log_plan + ascent_step(log_plan)[:, :, None]) * (temperature / cooled)
         log_plan = log_plan.where(solved, fit_columns(moved))
         temperature = cooled
-    return log_plan.exp()
+    return log_plan
 
 
 def fit_columns(log_plan: Float[Tensor, "B K L"]) -> Float[Tensor, "B K L"]:

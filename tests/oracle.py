@@ -253,47 +253,44 @@ def squared_distances(x: Float[Array, "K D"], y: Float[Array, "K D"]) -> Float[A
 def transport(cost: Float[Array, "K K"], epsilon: float) -> tuple[float, Float[Array, "K K"]]:
     """min_G <G, C> + epsilon sum_ij G_ij log G_ij with marginals 1/K, and the plan G (Eq. 5).
 
-    G_ij = 1/K softmax_j((g_j - C_ij) / epsilon) has the right row sums for any g. What is sought
-    is the g with the right column sums, from a large epsilon down to the one asked for.
+    The optimal G is exp(-(C - f_i - g_j) / epsilon) with the f and g that give the marginals. They
+    are sought from a large epsilon down to the one asked for; a constant taken off a row or a
+    column of C changes no plan, so each level goes on from the C - f - g of the level before.
     """
     cost = np.asarray(cost, dtype=np.float64)
-    potential = np.zeros(len(cost))
     level = max(float(np.ptp(cost)), epsilon)
+    log_plan = _log_plan_with_marginals(cost / level)
     while level > epsilon:
-        potential = level * _balance(cost / level, potential / level, tolerance=1e-3)
+        reduced = -level * log_plan
         level = max(level / 2, epsilon)
-    # beyond a cost of 1e3 epsilon the last digit of C / epsilon is worth more than 1e-12
-    tolerance = max(1e-12, 4 * np.spacing(np.ptp(cost) / epsilon))
-    log_plan = _log_plan(cost / epsilon, _balance(cost / epsilon, potential / epsilon, tolerance))
+        log_plan = _log_plan_with_marginals(reduced / level)
     plan = np.exp(log_plan)
-    entropy = np.where(plan > 0, plan * log_plan, 0.0).sum()
-    return float(np.sum(plan * cost) + epsilon * entropy), plan
+    return float(np.sum(plan * cost) + epsilon * np.sum(plan * log_plan)), plan
 
 
-def _log_plan(cost: Float[Array, "K K"], g: Float[Array, " K"]) -> Float[Array, "K K"]:
-    scores = g - cost
-    return scores - logsumexp(scores, axis=1, keepdims=True) - np.log(len(cost))
+def _log_plan_with_marginals(cost: Float[Array, "K K"]) -> Float[Array, "K K"]:
+    """Return log G for epsilon = 1, with row and column sums of G equal to 1/K.
 
-
-def _balance(
-    cost: Float[Array, "K K"], g: Float[Array, " K"], tolerance: float
-) -> Float[Array, " K"]:
-    """Return the potential g, at epsilon = 1, whose plan has column sums 1/K.
-
-    Each step is the Sinkhorn step, which never makes the error larger, or a part of the Newton
-    step where that does better.
+    G_ij = 1/K softmax_j(g_j - C_ij) has the row sums for any g; what is sought is the g with the
+    column sums. Each step is the Sinkhorn step, which never makes their error larger, or a part of
+    the Newton step where that leaves less of it.
     """
     K = len(cost)
 
-    def error(g: Float[Array, " K"]) -> float:
-        return float(np.abs(np.exp(_log_plan(cost, g)).sum(axis=0) - 1 / K).sum())
+    def log_plan(g: Float[Array, " K"]) -> Float[Array, "K K"]:
+        scores = g - cost
+        return scores - logsumexp(scores, axis=1, keepdims=True) - np.log(K)
 
+    def error(g: Float[Array, " K"]) -> float:
+        return float(np.abs(np.exp(log_plan(g)).sum(axis=0) - 1 / K).sum())
+
+    g = np.zeros(K)
     for _ in range(20_000):
-        if error(g) <= tolerance:
-            return g
-        steps = [-np.log(K) - logsumexp(_log_plan(cost, g), axis=0)]
-        newton = _newton_step(np.exp(_log_plan(cost, g)))
-        steps += [length * newton for length in (1.0, 0.5, 0.2, 0.05, 0.01)]
+        if error(g) <= 1e-12:
+            return log_plan(g)
+        sinkhorn = -np.log(K) - logsumexp(log_plan(g), axis=0)
+        newton = _newton_step(np.exp(log_plan(g)))
+        steps = [sinkhorn, newton, 0.5 * newton, 0.2 * newton, 0.05 * newton, 0.01 * newton]
         g = min((g + step for step in steps), key=error)
         g = g - g.mean()  # a constant changes nothing
     raise RuntimeError(f"column sums are off by {error(g):.1e} after 20000 steps")

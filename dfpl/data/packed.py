@@ -221,10 +221,11 @@ def sample_problems(sample: pd.DataFrame) -> list[str]:
     """What is wrong with the samples of a data set: ids, groups, splits, modalities."""
     found = []
     for column in ("id", "group", "split"):
-        blank = np.flatnonzero(sample[column].isna())
+        blank = np.flatnonzero(sample[column].isna().to_numpy())
         if len(blank):
             found.append(f"{len(blank)} samples have no {column}, first in row {blank[0]}")
-    twice = sample["id"][sample["id"].notna() & sample["id"].duplicated()].tolist()
+    ids = sample["id"].dropna()
+    twice = ids[ids.duplicated()].tolist()
     if twice:
         found.append(f"{len(twice)} ids occur more than once, e.g. {twice[0]!r}")
     other = sorted(set(sample["split"].dropna()) - set(SPLITS))
@@ -235,11 +236,14 @@ def sample_problems(sample: pd.DataFrame) -> list[str]:
     for split in SPLITS:
         if not (sample["split"] == split).any():
             found.append(f"the {split} split is empty")
-    splits_of_group = sample.groupby("group")["split"].nunique()
-    shared = splits_of_group.index[splits_of_group > 1].tolist()
+    splits: dict[str, set[str]] = {}
+    for group, split in zip(sample["group"].tolist(), sample["split"].tolist(), strict=True):
+        splits.setdefault(group, set()).add(split)
+    shared = [group for group, found_in in splits.items() if len(found_in) > 1]
     if shared:
         found.append(f"{len(shared)} groups lie in more than one split, e.g. {shared[0]!r}")
-    neither = sample["id"][~(sample["has_image"] | sample["has_table"])].tolist()
+    either = sample[["has_image", "has_table"]].to_numpy(dtype=bool).any(axis=1)
+    neither = sample["id"].to_numpy()[~either].tolist()
     if neither:
         found.append(f"{len(neither)} samples have neither image nor table, e.g. {neither[0]!r}")
     return found

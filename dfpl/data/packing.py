@@ -24,7 +24,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float32, Int32, UInt8
+from jaxtyping import Bool, Float32, Int32, UInt8
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pydantic import Field, model_validator
 
@@ -83,7 +83,7 @@ class RawSamples:
     def has_table(self) -> Bool[np.ndarray, " N"]:
         """Whether any cell of the sample is filled."""
         filled = [self.numeric.notna().to_numpy(), self.category.notna().to_numpy()]
-        return np.concatenate(filled, axis=1).any(axis=1)
+        return np.asarray(np.concatenate(filled, axis=1).any(axis=1))
 
     def take(self, rows: np.ndarray) -> "RawSamples":
         """The samples at these positions, or where this mask is True, numbered anew."""
@@ -101,6 +101,13 @@ class RawSamples:
     def _rowwise(self) -> dict[str, pd.Series | pd.DataFrame]:
         names = ("id", "group", "label", "split", "image", "numeric", "category")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """One column of a frame whose column names are unique."""
+    found = frame[name]
+    assert isinstance(found, pd.Series)
+    return found
 
 
 def nothing_dropped() -> pd.DataFrame:
@@ -244,7 +251,7 @@ def _lacking(
 ) -> list[Split]:
     """The splits that must get this group, because a class has no more groups than gaps."""
     for label in sorted(counts):
-        gaps = [split for split in SPLITS if not filled[split][label]]
+        gaps: list[Split] = [split for split in SPLITS if not filled[split][label]]
         if gaps and left[label] <= len(gaps):
             return gaps
     return []
@@ -296,7 +303,7 @@ def _class_problems(ready: RawSamples) -> list[str]:
         seen = set(ready.split[here]) if ready.split is not None else set()
         absent = [split for split in SPLITS if split not in seen]
         if absent:
-            groups = ready.group[here].nunique()
+            groups = len(set(ready.group[here].tolist()))
             way_out = "leave its rows out or merge it with another class"
             found.append(
                 f"class {name!r} is absent from {' and '.join(absent)}: it has {here.sum()} "
@@ -315,12 +322,9 @@ def _column_problems(ready: RawSamples) -> list[str]:
     if twice:
         found.append(f"columns {', '.join(map(repr, twice))} occur more than once")
     train = (ready.split == "train").to_numpy() if ready.split is not None else []
-    filled = table.notna().to_numpy()
-    for name, anywhere, in_train in zip(
-        table.columns, filled.any(axis=0), filled[train].any(axis=0), strict=True
-    ):
-        if not in_train:
-            where = "in all training rows" if anywhere else "in all rows"
+    for name, filled in zip(table.columns, table.notna().to_numpy().T, strict=True):
+        if not filled[train].any():
+            where = "in all training rows" if filled.any() else "in all rows"
             found.append(f"column {name!r} is empty {where}; exclude it")
     return [*found, *_infinities(ready)]
 
@@ -347,7 +351,7 @@ def _warnings(samples: RawSamples, ready: RawSamples) -> list[str]:
         if count > 0 and not _infinities(ready)
     ]
     for name, levels in vocabulary(ready).items():
-        unseen = int((category_codes(ready.category[name], levels) == UNSEEN).sum())
+        unseen = int((category_codes(column(ready.category, name), levels) == UNSEEN).sum())
         if unseen:
             found.append(f"column {name!r}: {unseen} samples have a level unseen in training")
     return found
@@ -375,8 +379,11 @@ def _counts(ready: RawSamples) -> list[tuple[str, int | str, int | str | None]]:
 def vocabulary(ready: RawSamples) -> dict[str, list[str]]:
     """The levels of each category column that training rows show, sorted."""
     assert ready.split is not None
-    train = ready.category[(ready.split == "train").to_numpy()]
-    return {str(name): sorted(map(str, train[name].dropna().unique())) for name in train.columns}
+    train = (ready.split == "train").to_numpy()
+    return {
+        str(name): sorted({str(level) for level in cells[train] if not pd.isna(level)})
+        for name, cells in ready.category.items()
+    }
 
 
 def category_codes(values: pd.Series, levels: Sequence[str]) -> Int32[np.ndarray, " N"]:
@@ -584,7 +591,7 @@ def _keep_rows(target: Path, keep: Bool[np.ndarray, " N"]) -> None:
 
 def _assemble(ready: RawSamples, target: Path, options: PackOptions) -> PackedDataset:
     levels, classes = vocabulary(ready), sorted(ready.label.unique())
-    codes = [category_codes(ready.category[name], found) for name, found in levels.items()]
+    codes = [category_codes(column(ready.category, name), found) for name, found in levels.items()]
     schema = Schema(
         name=ready.name,
         class_names=[str(name) for name in classes],

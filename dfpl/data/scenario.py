@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 import numpy as np
 from jaxtyping import Bool
@@ -31,7 +31,7 @@ class Scenario(Config):
     """Which draw of the incomplete samples; the same for all runs that are to be compared."""
 
     @classmethod
-    def parse(cls, text: str, seed: int = 0) -> Self:
+    def parse(cls, text: str, seed: int = 0) -> "Scenario":
         """Read `both-50`: the pattern, then the rate in percent."""
         found = re.fullmatch(r"(tabular|image|both)-(\d+(?:\.\d+)?)", text.strip())
         if found is None or float(found[2]) > 100:

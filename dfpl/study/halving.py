@@ -19,9 +19,7 @@ class SuccessiveHalving:
     grace: int
     """Epochs of the first rung; at `epochs` or above nothing is ever stopped."""
     reduction: int = 3
-    seen: dict[tuple[str, int], dict[str, float]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
+    seen: dict[tuple[str, int], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
 
     @property
     def rungs(self) -> list[int]:

@@ -32,8 +32,10 @@ class Record:
 
     run_id: str
     study: str
+    search: str
+    """The search that the run belongs to: a scenario, or the name of a robust objective."""
     trial: int
-    """Number of the suggestion that the run belongs to; 0 is the paper's point."""
+    """Number of the trial in its search; 0 is the paper's point."""
     scenario: str
     state: State
     reason: str = ""
@@ -86,11 +88,12 @@ class RecordStore:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
-    def fail(self, run: RunConfig, trial: int, reason: str) -> Record:
+    def fail(self, run: RunConfig, search: str, trial: int, reason: str) -> Record:
         """Record a run whose own process could not, because it died."""
         record = Record(
             run_id=run.run_id,
             study=self.name,
+            search=search,
             trial=trial,
             scenario=str(run.scenario),
             state="failed",
@@ -134,7 +137,7 @@ def load(root: str | PathLike[str]) -> pd.DataFrame:
     rows = [dict(flatten(asdict(record))) for record in store.read_all()]
     if not rows:
         raise FileNotFoundError(f"no records below {store.root}/records; run a study first")
-    return pd.DataFrame(rows).sort_values(["trial", "scenario"], ignore_index=True)
+    return pd.DataFrame(rows).sort_values(["search", "trial", "scenario"], ignore_index=True)
 
 
 @cache

@@ -45,7 +45,9 @@ class Resources:
         )
 
 
-def plan(workers: int, gpus_per_worker: float | None, concurrent: int | None) -> Resources:
+def fit_to_cluster(
+    workers: int, gpus_per_worker: float | None, concurrent: int | None
+) -> Resources:
     """Fit the wish to the cluster that is connected. Raises ConfigError if not one trial fits."""
     for name, value in (("--workers", workers), ("--concurrent", concurrent)):
         if value is not None and value < 1:
@@ -57,7 +59,9 @@ def plan(workers: int, gpus_per_worker: float | None, concurrent: int | None) ->
         raise ConfigError(f"--gpus-per-worker must be 0 or more, got {wanted:g}")
     room = int(cpus // workers)
     if wanted:
-        room = min(room, int(gpus // (workers * wanted) if wanted >= 1 else gpus / wanted / workers))
+        room = min(
+            room, int(gpus // (workers * wanted) if wanted >= 1 else gpus / wanted / workers)
+        )
     if room < 1:
         raise ConfigError(
             f"one trial needs {workers} CPU and {workers * wanted:g} GPU, but the cluster has "

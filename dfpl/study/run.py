@@ -1,13 +1,15 @@
 """The driver of a study: its options, its data, the search on Ray, and what it prints."""
 
 import dataclasses
+import hashlib
+import json
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import ray
 import tyro
@@ -18,7 +20,7 @@ from dfpl.config import AugmentConfig, Metric, OptimConfig, RunConfig
 from dfpl.data.packed import DataError, PackedDataset
 from dfpl.data.scenario import Scenario, parse_scenarios
 from dfpl.data.sources import load as load_source
-from dfpl.fields import ConfigError, flatten
+from dfpl.fields import ConfigError, SearchSpace, flatten
 from dfpl.method import load as load_method
 from dfpl.storage import Storage, StorageError
 from dfpl.study.best import export, table
@@ -26,10 +28,22 @@ from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.objective import Objective, groups
 from dfpl.study.progress import Progress
 from dfpl.study.records import RecordStore
-from dfpl.study.resources import Resources, plan
+from dfpl.study.resources import Resources, fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher
 from dfpl.study.tuning import HalvingActor, TrialSettings, tune_trial
 
+RAY_ENVIRONMENT = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # one report of a worker per interval
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+}
+DRIVER_ENVIRONMENT = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_GLOBAL_CHECKPOINT_S": "5",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+}
 console = Console(highlight=False, soft_wrap=True)
 
 
@@ -78,13 +92,16 @@ class Plan:
     on_twin: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Values of the base run where the look-alike data is used, so that a laptop is enough."""
     method: str = "dfpl"
-    raw: str = "data"
-    """Name of the option that holds the raw data."""
+    raw_option: str = ""
+    """Name of a further option that holds the raw data, where --data is for packed data alone."""
+    raw_help: str = ""
 
 
 def main(plan: Plan, argv: Sequence[str] | None = None) -> None:
     """Run a study from the command line; ends the process with 2 on a wrong choice."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    for name, value in {**RAY_ENVIRONMENT, **DRIVER_ENVIRONMENT}.items():
+        os.environ.setdefault(name, value)
     try:
         study(plan, arguments)
     except (ConfigError, DataError, StorageError) as error:
@@ -99,13 +116,16 @@ def study(plan: Plan, arguments: list[str]) -> None:
     _check_numbers(options.study)
     root = Storage(_storage(options.study.storage)) / (options.study.name or plan.name)
     root.prove_writable()
-    data, packed, twin = _data(plan, options, root)
-    base = _base_run(plan, options, packed, scenarios[0], twin, arguments)
+    data, packed = _data(plan, options, root)
+    base = _base_run(plan, options, packed, scenarios[0])
     space = _space(plan, arguments)
     store = RecordStore(root)
-    _same_study_as_before(store, base, options.study.objective)
-    _connect(options.study.storage)
-    resources = plan_resources(options.study)
+    _same_study_as_before(store, base, options.study)
+    _connect()
+    resources = fit_to_cluster(
+        options.study.workers, options.study.gpus_per_worker, options.study.concurrent
+    )
+    console.print(f"data      {data} ({len(packed)} samples, {packed.schema.num_classes} classes)")
     console.print(f"study     {root}\nresources {resources}")
     search(base, space, scenarios, options.study, store, data, resources)
     console.print(table(store))
@@ -181,21 +201,21 @@ def _halving(epochs: int, grace: int | None) -> SuccessiveHalving:
     return SuccessiveHalving(epochs=epochs, grace=grace or max(1, epochs // 9))
 
 
-def plan_resources(options: Options) -> Resources:
-    """The options' wishes, fitted to the connected cluster."""
-    return plan(options.workers, options.gpus_per_worker, options.concurrent)
-
-
 def _parse(plan: Plan, arguments: list[str]) -> Any:
     """Read the options of this study: the common ones, the source's, and the base run's."""
     method = load_method(plan.method).Config
+    source = load_source(plan.source).Options
+    on_twin = not _given(arguments) & {"data", plan.raw_option}
+    base = {**plan.base, **plan.on_twin} if on_twin else plan.base
+    raw = [(plan.raw_option, Annotated[str, tyro.conf.arg(help=plan.raw_help)], "")]
     fields: list[tuple[str, Any, Any]] = [
         ("study", tyro.conf.OmitArgPrefixes[Options], Options()),
-        ("source", tyro.conf.OmitArgPrefixes[_source_options(plan)], _source_options(plan)()),
-        ("method", method, _with(method(), plan.base, "method.")),
-        ("optim", OptimConfig, _with(OptimConfig(), plan.base, "optim.")),
-        ("augment", AugmentConfig, _with(AugmentConfig(), plan.base, "augment.")),
-        ("metric", Metric, plan.base.get("metric", "accuracy")),
+        *(raw if plan.raw_option else []),
+        ("source", tyro.conf.OmitArgPrefixes[source], _with(source(), base, "source.")),
+        ("method", method, _with(method(), base, "method.")),
+        ("optim", OptimConfig, _with(OptimConfig(), base, "optim.")),
+        ("augment", AugmentConfig, _with(AugmentConfig(), base, "augment.")),
+        ("metric", Metric, base.get("metric", "accuracy")),
         ("seed", int, 0),
     ]
     cls = dataclasses.make_dataclass(
@@ -205,10 +225,6 @@ def _parse(plan: Plan, arguments: list[str]) -> Any:
     )
     main_module: ModuleType = sys.modules["__main__"]
     return tyro.cli(cls, args=arguments, description=main_module.__doc__ or "")
-
-
-def _source_options(plan: Plan) -> Any:
-    return load_source(plan.source).Options
 
 
 def _with(config: Any, values: dict[str, Any], prefix: str) -> Any:
@@ -222,7 +238,9 @@ def _check_numbers(options: Options) -> None:
         if value is not None and value < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
     if options.checkpoint_every_s < 0:
-        raise ConfigError(f"--checkpoint-every-s must be 0 or more, got {options.checkpoint_every_s}")
+        raise ConfigError(
+            f"--checkpoint-every-s must be 0 or more, got {options.checkpoint_every_s}"
+        )
 
 
 def _storage(text: str) -> str:
@@ -235,3 +253,102 @@ def _storage(text: str) -> str:
     if in_job:
         console.print(f"--storage {text} is relative: in a Ray job that means {place}")
     return str(place)
+
+
+def _given(arguments: list[str]) -> set[str]:
+    """Names of the options that were typed, as the config spells them."""
+    return {a[2:].partition("=")[0].replace("-", "_") for a in arguments if a.startswith("--")}
+
+
+def _data(plan: Plan, options: Any, root: Storage) -> tuple[Path, PackedDataset]:
+    """The packed data of the study: as given, packed now, or look-alike."""
+    source = load_source(plan.source)
+    place = _place_for_packed(root)
+    raw = Path(getattr(options, plan.raw_option or "", options.study.data)).expanduser()
+    if options.study.data and PackedDataset.is_packed(Path(options.study.data).expanduser()):
+        packed = Path(options.study.data).expanduser().absolute()
+        return packed, PackedDataset.load(packed)
+    if raw == Path():
+        raw = _twin(plan, place)
+    key = json.dumps([str(raw.absolute()), options.source.to_dict()])
+    packed = place / f"{plan.source}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
+    if not PackedDataset.is_packed(packed):
+        console.print(f"packing   {raw} into {packed}")
+        source.pack(raw.absolute(), packed, options.source)
+    return packed, PackedDataset.load(packed)
+
+
+def _place_for_packed(root: Storage) -> Path:
+    """Beside the studies where those lie on a file system, else in the user's cache."""
+    return Path(root.path).parent / "data" if root.is_local else Path.home() / ".cache/dfpl"
+
+
+def _twin(plan: Plan, place: Path) -> Path:
+    from dfpl.data.sources import twins
+
+    write = getattr(twins, f"write_{plan.source}", None)
+    if write is None:
+        name = plan.raw_option or "data"
+        raise ConfigError(f"--{name} is needed: it says where the data is")
+    raw = place / f"{plan.source}_twin"
+    console.print(f"no --data: writing and using look-alike data in {raw}; its results say nothing")
+    write(raw, twins.TwinOptions())
+    return raw
+
+
+def _base_run(plan: Plan, options: Any, packed: PackedDataset, scenario: Scenario) -> RunConfig:
+    """The run that every trial starts from, and whose searched values are the paper's point."""
+    optim = options.optim
+    if options.study.epochs is not None:
+        optim = optim.with_values({"epochs": options.study.epochs})
+    return RunConfig.from_dict(
+        {
+            "dataset": packed.schema.name,
+            "data_hash": packed.schema.content_hash,
+            "method": options.method.to_dict(),
+            "scenario": scenario.to_dict(),
+            "optim": optim.to_dict(),
+            "augment": options.augment.to_dict(),
+            "metric": options.metric,
+            "seed": options.seed,
+        }
+    )
+
+
+def _space(plan: Plan, arguments: list[str]) -> SearchSpace:
+    """The method's search space without what was typed: that is fixed."""
+    space = load_method(plan.method).SEARCH_SPACE
+    fixed = _given(arguments) & set(space)
+    if fixed:
+        console.print(f"fixed     {', '.join(sorted(fixed))}: given, so not searched")
+    left = {name: wanted for name, wanted in space.items() if name not in fixed}
+    if not left:
+        raise ConfigError("every searched field was given; train one run with dfpl train instead")
+    return left
+
+
+def _same_study_as_before(store: RecordStore, base: RunConfig, options: Options) -> None:
+    """Note what the study is; refuse to mix two studies in one folder."""
+    values = {name: v for name, v in base.to_dict().items() if name != "scenario"}
+    now = {"base": values, "objective": options.objective}
+    if options.objective != "each":
+        now["scenarios"] = options.scenarios
+    if store.root.exists("study.json"):
+        before, after = dict(flatten(store.root.read_json("study.json"))), dict(flatten(now))
+        names = sorted(n for n in before | after if before.get(n) != after.get(n))
+        if names:
+            changes = ", ".join(f"{n} was {before.get(n)}, is {after.get(n)}" for n in names)
+            raise ConfigError(
+                f"{store.root} holds another study ({changes}); give this one its own --name"
+            )
+    store.root.write_json("study.json", now)
+
+
+def _connect() -> None:
+    """Join the cluster of this job or machine, or start one for this process alone."""
+    if ray.is_initialized():
+        return
+    try:
+        ray.init(log_to_driver=False, runtime_env={"env_vars": RAY_ENVIRONMENT})
+    except ConnectionError as error:
+        raise ConfigError(f"no Ray cluster could be joined or started: {error}") from None

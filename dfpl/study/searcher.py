@@ -186,7 +186,7 @@ class OptunaSearcher(Searcher):
         """The one record that the driver writes: of a run whose process can write none."""
         for run in self.runs(suggestion.search, suggestion.point):
             if self.store.read(run.run_id) is None:
-                self.store.fail(run, suggestion.number, reason)
+                self.store.fail(run, suggestion.search, suggestion.number, reason)
                 return
 
 

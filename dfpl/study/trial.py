@@ -1,24 +1,20 @@
 """One run of a study: train, evaluate, leave a record. The same in every launcher."""
 
-import time
 import traceback
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from dfpl.config import RunConfig
-from dfpl.data.loader import Loader, Statistics, View
-from dfpl.data.packed import DataError, PackedDataset, Split
+from dfpl.data.loader import Loader, View
+from dfpl.data.packed import DataError, PackedDataset
 from dfpl.distributed import rank, world_size
-from dfpl.evaluate import logits_in_states, logits_under_scenario
+from dfpl.evaluate import predictions_as_seen, predictions_in_states
 from dfpl.fields import ConfigError
-from dfpl.method import Method
-from dfpl.metrics import interval_of, summarise
+from dfpl.metrics import interval_of, measure, summarise
 from dfpl.predictions import Predictions, concatenate
 from dfpl.study.records import Record, RecordStore, provenance
 from dfpl.train import Fitted, NonFiniteError, Runtime, fit
@@ -33,6 +29,7 @@ class Job:
 
     store: RecordStore
     data: Path
+    search: str
     trial: int
     suggested_at: float | None = None
     """When the run's trial was suggested; None where other runs came in between."""
@@ -71,7 +68,8 @@ def _open_record(run: RunConfig, job: Job, runtime: Runtime) -> Record:
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     return Record(
         run_id=run.run_id,
-        study=str(job.store.root).rsplit("/", 1)[-1],
+        study=job.store.name,
+        search=job.search,
         trial=job.trial,
         scenario=str(run.scenario),
         state="complete",
@@ -105,23 +103,46 @@ def _trained(record: Record, job: Job, fitted: Fitted) -> Record:
 def predict_splits(
     run: RunConfig, packed: PackedDataset, fitted: Fitted, device: torch.device
 ) -> Predictions:
-    """Validation logits as the run saw them (one state each), test logits in all three."""
-    size = run.optim.batch_size
-    val = Loader(View.of(packed, "val", run.scenario), fitted.statistics, size, device)
-    seen = _in_own_state(logits_under_scenario(fitted.method, val), val.view.available)
+    """Validation as the run saw it, in one state per row; test in all three states."""
+
+    def loader(view: View) -> Loader:
+        return Loader(view, fitted.statistics, run.optim.batch_size, device)
+
+    val = loader(View.of(packed, "val", run.scenario))
+    test = loader(View.of(packed, "test"))
     return concatenate(
         [
-            _predictions(val.view, "val", seen, val.view.available),
-            test_predictions(fitted.method, packed, fitted.statistics, size, device),
+            predictions_as_seen(fitted.method, val, "val"),
+            predictions_in_states(fitted.method, test, "test"),
         ]
     )
 
 
-def test_predictions(
-    method: Method, packed: PackedDataset, statistics: Statistics, size: int, device: torch.device
-) -> Predictions:
-    """Logits of every test row in the three states, from one pass."""
-    loader = Loader(View.of(packed, "test"), statistics, size, device)
-    return _predictions(
-        loader.view, "test", logits_in_states(method, loader), loader.view.available
-    )
+def score(found: Predictions, run: RunConfig) -> dict[str, float]:
+    """The numbers of a record: validation under the run's mask, test over mask draws and states.
+
+    A metric that does not exist (a class without positives) is left out.
+    """
+    val = found.of_split("val")
+    logits = val.pick(val.present)
+    numbers = {f"val/{name}": x for name, x in measure(logits, val.label, val.task).items()}
+    for name, (low, high) in interval_of(logits, val.label, val.groups, val.task).items():
+        numbers |= {f"val/{name}_low": low, f"val/{name}_high": high}
+    test = summarise(found.of_split("test"), run.scenario)
+    numbers |= {f"test/{name}": x for name, x in test.items()}
+    return {name: float(x) for name, x in numbers.items() if np.isfinite(x)}
+
+
+def explain(error: Exception, run: RunConfig) -> str:
+    """Why a run failed, in a line; with the place in the code where we did not foresee it."""
+    if isinstance(error, EVERYWHERE):
+        return f"{type(error).__name__}: {error}"
+    if isinstance(error, torch.OutOfMemoryError):
+        return (
+            f"out of GPU memory with optim.batch_size = {run.optim.batch_size}; lower it, or give "
+            f"a trial more with --gpus-per-worker: {str(error).splitlines()[0]}"
+        )
+    if isinstance(error, MemoryError):
+        return f"out of memory with optim.batch_size = {run.optim.batch_size}: {error}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__}: {error} ({Path(place.filename).name}:{place.lineno})"

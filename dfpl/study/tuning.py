@@ -48,7 +48,11 @@ def tune_trial(config: dict[str, Any], settings: TrialSettings) -> None:
     values: list[float] = []
     for scenario in settings.searches[config["search"]]:
         run = settings.base.with_values({**point, "scenario": scenario.to_dict()})
-        record = settings.store.read(run.run_id) or _train(run, config, settings, values)
+        record = settings.store.read(run.run_id)
+        if record is None:
+            record = _train(run, config, settings, values)
+        else:
+            _replay(record, settings.store, Describing(len(values), run.optim.epochs))
         if record.state == "failed":
             raise TrialFailed(f"{record.run_id}: {record.reason}")
         values.append(record.value or 0.0)
@@ -56,6 +60,12 @@ def tune_trial(config: dict[str, Any], settings: TrialSettings) -> None:
             break
     value = combine(settings.objective, values)
     tune.report({"value": value, "state": record.state, "run_id": record.run_id})
+
+
+def _replay(record: Record, store: RecordStore, describe: "Describing") -> None:
+    """Show Ray a run of an earlier session as it went, so that its view stays whole."""
+    for row in store.epochs(record.run_id):
+        tune.report(describe(row))
 
 
 def _train(
@@ -68,6 +78,7 @@ def _train(
     job = Job(
         store=settings.store,
         data=settings.data,
+        search=config["search"],
         trial=config["trial"],
         suggested_at=None if before else suggestion["suggested_at"],
         launcher=settings.resources.launcher,
@@ -135,7 +146,7 @@ def _train_on_workers(
         fit_on_workers(run, job, settings.resources, shared)
     except ray.train.TrainingFailedError as error:
         reason = f"the workers failed again and again: {error}"
-        return settings.store.fail(run, job.trial, reason)
+        return settings.store.fail(run, job.search, job.trial, reason)
     record = settings.store.read(run.run_id)
     assert record is not None
     return record

@@ -1,0 +1,91 @@
+"""Small made-up data for the tests: batches, schemas and packed data sets with a learnable rule."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from dfpl.config import RunConfig
+from dfpl.data.batch import Batch
+from dfpl.data.packed import PackedDataset, Schema
+
+SMALL = {
+    "name": "dfpl",
+    "width": 16,
+    "image_network": "small",
+    "tabular_heads": 2,
+    "tabular_shared_depth": 1,
+    "tabular_branch_depth": 1,
+    "num_prototypes": 3,
+}
+SCHEMA = Schema(
+    name="made_up",
+    class_names=["a", "b", "c"],
+    image_size=32,
+    numeric=["length", "weight"],
+    category={"colour": ["blue", "red"], "shape": ["flat", "round", "tall"]},
+)
+MIXED = [(1, 1), (1, 0), (0, 1), (1, 1), (0, 1), (1, 0), (1, 1), (1, 1)]
+"""Availability (image, table) of a batch in which every state occurs."""
+
+
+def make_batch(available: list[tuple[int, int]], seed: int = 0, num_classes: int = 3) -> Batch:
+    """A random batch with this availability; absent inputs are zeros, some cells are empty."""
+    generator = torch.Generator().manual_seed(seed)
+    B, there = len(available), torch.tensor(available, dtype=torch.bool).view(-1, 2)
+    numeric = torch.randn(B, 2, generator=generator)
+    numeric[::3, 0] = torch.nan
+    category = torch.stack([torch.arange(B) % 4, torch.arange(B) % 5], dim=1)
+    return Batch(
+        image=torch.randn(B, 3, 32, 32, generator=generator) * there[:, 0, None, None, None],
+        numeric=torch.where(there[:, 1, None], numeric, 0.0),
+        category=torch.where(there[:, 1, None], category, 0),
+        available=there,
+        label=torch.arange(B) % num_classes,
+    )
+
+
+def make_packed(num_samples: int = 60, seed: int = 0, num_classes: int = 3) -> PackedDataset:
+    """A data set in which the picture's brightness and the table's numbers tell the class."""
+    rng = np.random.default_rng(seed)
+    label = np.arange(num_samples) % num_classes
+    image = rng.integers(0, 80, (num_samples, 32, 32, 3)) + 60 * label[:, None, None, None]
+    numeric = rng.normal(size=(num_samples, 2)).astype(np.float32)
+    numeric[:, 0] += 2 * label
+    numeric[::7, 1] = np.nan
+    category = rng.integers(2, 4, (num_samples, 2)).astype(np.int32)
+    order = rng.permutation(num_samples)
+    split = np.array(["train"] * num_samples, dtype=object)
+    split[order[: num_samples // 4]] = "val"
+    split[order[num_samples // 4 : num_samples // 2]] = "test"
+    names = [f"s{i:03d}" for i in range(num_samples)]
+    return PackedDataset(
+        schema=SCHEMA.with_values({"class_names": [f"class {c}" for c in range(num_classes)]}),
+        image=image.clip(0, 255).astype(np.uint8),
+        numeric=numeric,
+        category=category,
+        label=label.astype(np.int64),
+        sample=pd.DataFrame(
+            {"id": names, "group": names, "split": split, "has_image": True, "has_table": True}
+        ),
+    )
+
+
+def save_packed(folder: Path, **settings: Any) -> PackedDataset:
+    return make_packed(**settings).save(folder)
+
+
+def make_run(packed: PackedDataset, **values: Any) -> RunConfig:
+    """A run of DFPL small enough for a test; `values` by dotted name, dots as `__`."""
+    run = RunConfig.from_dict(
+        {
+            "dataset": packed.schema.name,
+            "data_hash": packed.schema.content_hash,
+            "method": SMALL,
+            "scenario": {"pattern": "both", "rate": 0.5},
+            "optim": {"batch_size": 16, "epochs": 2, "learning_rate": 1e-3},
+        }
+    )
+    return run.with_values({name.replace("__", "."): v for name, v in values.items()})

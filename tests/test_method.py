@@ -1,0 +1,105 @@
+"""The contract that every method keeps: DFPL, the baselines, and any file added later."""
+
+from typing import Any
+
+import pytest
+import torch
+from samples import MIXED, SCHEMA, SMALL, make_batch
+
+from dfpl import method as methods
+from dfpl.data.batch import Batch
+from dfpl.fields import ConfigError
+from dfpl.method import Method, objective
+
+CORNERS = {
+    "no pair": [(1, 0), (0, 1), (1, 0), (0, 1)],
+    "images only": [(1, 0)] * 4,
+    "tables only": [(0, 1)] * 4,
+    "two samples": [(1, 1), (0, 1)],
+    "one sample": [(1, 1)],
+}
+
+
+@pytest.fixture(params=methods.names())
+def method(request: pytest.FixtureRequest) -> Method:
+    torch.manual_seed(0)
+    config = methods.load(request.param).Config
+    small = {name: value for name, value in SMALL.items() if name in config.model_fields}
+    return methods.build(config.from_dict({**small, "name": request.param}), SCHEMA)
+
+
+def gradients(method: Method, batch: Batch) -> dict[str, Any]:
+    method.zero_grad()
+    objective(method, method.losses(method(batch), batch)).backward()
+    return {name: p.grad for name, p in method.named_parameters()}
+
+
+def test_every_parameter_learns_from_a_mixed_batch(method: Method) -> None:
+    idle = [n for n, g in gradients(method, make_batch(MIXED)).items() if g is None or not g.any()]
+    assert not idle
+
+
+def test_a_missing_modality_is_never_read(method: Method) -> None:
+    batch = make_batch(MIXED)
+    absent = ~batch.available
+    spoiled = batch._replace(
+        image=batch.image.clone(), numeric=batch.numeric.clone(), category=batch.category.clone()
+    )
+    spoiled.image[absent[:, 0]] = torch.nan
+    spoiled.numeric[absent[:, 1]] = torch.nan
+    spoiled.category[absent[:, 1]] = 3
+    method.eval()
+    assert torch.equal(method(spoiled).logits, method(batch).logits)
+    method.train()
+    clean = gradients(method, batch)
+    for name, gradient in gradients(method, spoiled).items():
+        assert torch.equal(gradient, clean[name]), name
+
+
+def test_logits_do_not_depend_on_labels(method: Method) -> None:
+    batch = make_batch(MIXED)
+    method.eval()
+    other = batch._replace(label=(batch.label + 1) % 3)
+    assert torch.equal(method(batch).logits, method(other).logits)
+
+
+def test_a_prediction_does_not_depend_on_its_batch(method: Method) -> None:
+    batch = make_batch(MIXED)
+    method.eval()
+    together = method(batch).logits
+    alone = [method(Batch(*(x[i : i + 1] for x in batch))).logits for i in range(len(MIXED))]
+    torch.testing.assert_close(torch.cat(alone), together, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("corner", CORNERS)
+def test_losses_and_gradients_are_finite_at_the_corners(method: Method, corner: str) -> None:
+    batch = make_batch(CORNERS[corner])
+    terms = method.losses(method(batch), batch)
+    assert all(term.isfinite() for term in terms.values())
+    for name, gradient in gradients(method, batch).items():
+        assert gradient is None or gradient.isfinite().all(), name
+
+
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_batch_of_one_class_is_finite(method: Method, label: int) -> None:
+    batch = make_batch(MIXED)
+    batch = batch._replace(label=torch.full_like(batch.label, label))
+    assert all(g.isfinite().all() for g in gradients(method, batch).values())
+
+
+def test_one_positive_among_many_is_finite(method: Method) -> None:
+    batch = make_batch(MIXED)
+    batch = batch._replace(label=torch.tensor([1] + [0] * (len(MIXED) - 1)))
+    assert all(g.isfinite().all() for g in gradients(method, batch).values())
+
+
+def test_levels_never_seen_and_empty_cells_are_understood(method: Method) -> None:
+    batch = make_batch([(1, 1)] * 3)
+    for code in (0, 1):
+        changed = batch._replace(category=torch.full_like(batch.category, code))
+        assert method.eval()(changed).logits.isfinite().all()
+
+
+def test_a_method_that_does_not_exist_is_named_with_the_nearest() -> None:
+    with pytest.raises(ConfigError, match="no method 'dfpk'; did you mean 'dfpl'"):
+        methods.load("dfpk")
