@@ -7,6 +7,7 @@ how many are in. A resample is a weight per row: how often its group was drawn. 
 does not import torch.
 """
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, get_args
 
 import numpy as np
@@ -17,11 +18,14 @@ from scipy.special import expit, softmax
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.predictions import (
+    PER_ROW,
+    STATES,
     Label,
     PredictionError,
     Predictions,
     Task,
     correct,
+    expected_correct,
 )
 
 METRICS: tuple[Metric, ...] = get_args(Metric)
@@ -30,7 +34,7 @@ Scores = dict[str, Float[np.ndarray, " R"]]
 
 
 class Interval(NamedTuple):
-    """Quantiles of a resampled score; NaN where the score exists in no resample."""
+    """Where a score lies but for chance; NaN where it exists in no resample."""
 
     low: float
     high: float
@@ -160,7 +164,8 @@ def weighted_ranks(
 ) -> Scores:
     """AUROC and PRAUC: means of `class_ranks` over the classes with positive weight."""
     by_row = np.ascontiguousarray(weights.T)
-    pairs = [class_ranks(scores[:, c], positive[:, c], by_row) for c in range(scores.shape[1])]
+    of_class = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(positive.T), strict=True)
+    pairs = [class_ranks(own, mine, by_row) for own, mine in of_class]
     auroc, prauc = (np.stack(found, axis=1) for found in zip(*pairs, strict=True))
     return {"auroc": _mean_of_existing(auroc), "prauc": _mean_of_existing(prauc)}
 
@@ -172,30 +177,28 @@ def class_ranks(
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
     """AUROC and average precision of one class under each column of weights; NaN if undefined.
 
-    Only the scores that positives have matter. With u_1 < ... < u_K these levels, P_k and N_k
-    the weight of positives and negatives at u_k, and N_<k that of negatives below u_k:
+    Only the scores that positives have matter. With u_1 < ... < u_K these levels, P_k and A_k
+    the weight of positives and of all rows at u_k, and P_<k and A_<k that below u_k:
 
-        AUROC = sum_k P_k (N_<k + N_k / 2) / (P N)
-        AP    = sum_k (P_k / P) (P_k + ... + P_K) / (weight of all scores >= u_k)
+        AUROC = sum_k P_k (A_<k - P_<k + (A_k - P_k) / 2) / (P (A - P))
+        AP    = sum_k P_k (P - P_<k) / (A - A_<k) / P
     """
-    levels = np.unique(scores[positive])  # (K,)
+    levels = np.unique(scores[positive])
     if len(levels) == 0:
         nothing = np.full(by_row.shape[1], np.nan)
         return nothing, nothing
-    place = 2 * np.searchsorted(levels, scores)  # even: between two levels; odd: at one
-    place += levels[np.minimum(place // 2, len(levels) - 1)] == scores
-    everyone = _sums(place, by_row, 2 * len(levels) + 1)  # (2 K + 1, R)
-    right = _sums(place[positive] // 2, by_row[positive], len(levels))  # (K, R)
-    wrong = everyone.copy()
-    wrong[1::2] -= right
-    below = np.cumsum(wrong, axis=0)[::2][:-1]
-    auroc = _ratio(
-        (right * (below + wrong[1::2] / 2)).sum(axis=0), right.sum(axis=0) * wrong.sum(axis=0)
-    )
-    found = np.cumsum(right[::-1], axis=0)[::-1]
-    drawn = np.cumsum(everyone[::-1], axis=0)[::-1][1::2]
+    place = np.searchsorted(levels, scores)
+    at_level = levels[np.minimum(place, len(levels) - 1)] == scores
+    everyone = _sums(2 * place + at_level, by_row, 2 * len(levels) + 1)  # between, at, between, ...
+    P_at = _sums(place[positive], by_row[positive], len(levels))  # (K, R)
+    A_at = everyone[1::2]
+    up_to = np.cumsum(everyone, axis=0)
+    P_below, A_below = np.cumsum(P_at, axis=0) - P_at, up_to[:-1:2]
+    P, A = P_at.sum(axis=0), up_to[-1]
+    won = (P_at * (A_below - P_below + (A_at - P_at) / 2)).sum(axis=0)
+    found, drawn = P - P_below, A - A_below
     precision = np.divide(found, drawn, out=np.zeros_like(found), where=drawn > 0)
-    return auroc, _ratio((right * precision).sum(axis=0), right.sum(axis=0))
+    return _ratio(won, P * (A - P)), _ratio((P_at * precision).sum(axis=0), P)
 
 
 def _sums(
@@ -218,7 +221,9 @@ def _mean_of_existing(values: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray,
     return _ratio(np.where(exists, values, 0.0).sum(axis=-1), exists.sum(axis=-1))
 
 
-def resample_weights(groups: Shaped[np.ndarray, " N"], resamples: int, seed: int) -> Weights:
+def resample_weights(
+    groups: Shaped[np.ndarray, " N"], resamples: int, seed: int | list[int]
+) -> Weights:
     """How often each row occurs when as many groups as there are are drawn with replacement.
 
     Groups are drawn by the order of their names, so the order of the rows does not matter.
@@ -241,22 +246,19 @@ def interval_of(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Percentile intervals of the four metrics for one selection of rows, by group."""
-    scores = weighted_scores(logits, label, resample_weights(groups, resamples, seed), task)
-    return {metric: _quantiles(scores[metric], level) for metric in METRICS}
+    """Intervals of the four metrics for one selection of rows, from resampled groups."""
+    weights = _unit_and_resampled(groups, resamples, seed)
+    scores = weighted_scores(logits, label, weights, task)
+    return {metric: _around(scores[metric][0], scores[metric][1:], level) for metric in METRICS}
 
 
 def expected(predictions: Predictions, scenario: Scenario, *, draws: int = 20) -> dict[str, float]:
-    """The metrics of a scenario, whoever it happens to hit.
+    """The metrics under a scenario, whichever samples it happens to hit.
 
     Accuracy and balanced accuracy are exact expectations over all draws; AUROC and PRAUC are
     means over `draws` of them.
     """
-    unit = np.ones((1, len(predictions)))
-    return {
-        metric: float(_expected(predictions, scenario, unit, metric, draws)[0])
-        for metric in METRICS
-    }
+    return _expected(predictions, scenario, _resampled_draws(predictions, scenario, draws, 0, 0))
 
 
 def interval(
@@ -268,7 +270,174 @@ def interval(
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Percentile intervals of one draw of a scenario on one new set of groups.
+    """Intervals of the metrics under one draw of a scenario, on one sample of groups.
 
-    Each of `draws` draws of who is incomplete is met by `resamples` fresh resamples of groups.
+    Each of `draws` draws of who is incomplete is met by `resamples` resamples of its own. So the
+    interval holds both sources of chance, as a number measured once (the paper's) does.
     """
+    scores = _resampled_draws(predictions, scenario, draws, resamples, seed)
+    return _intervals(_expected(predictions, scenario, scores), scores, level)
+
+
+def paired_difference(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    scenario: Scenario,
+    metric: Metric,
+    *,
+    draws: int = 20,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Difference:
+    """How much better `a` is than `b` (each a list over seeds) on the same samples and masks.
+
+        difference = mean over seeds of score(a) - mean over seeds of score(b)
+
+    Both sides get the same resamples of groups, so what makes a sample hard for both cancels;
+    the interval is that of the difference expected over mask draws, for the seeds given.
+    """
+    first = a[0]
+    weights = _unit_and_resampled(first.groups, resamples, seed)
+
+    def mean_over_seeds(runs: Sequence[Predictions]) -> Float[np.ndarray, " R"]:
+        aligned = [_same_samples(run, first) for run in runs]
+        if metric in ("accuracy", "balanced_accuracy"):
+            scores = [_expected_decisions(run, scenario, weights) for run in aligned]
+        else:
+            scores = [_expected_ranks(run, scenario, weights, draws) for run in aligned]
+        return np.mean([found[metric] for found in scores], axis=0)
+
+    gap = mean_over_seeds(a) - mean_over_seeds(b)
+    return Difference(float(gap[0]), *_around(gap[0], gap[1:], level))
+
+
+def summarise(predictions: Predictions, scenario: Scenario) -> dict[str, float]:
+    """All numbers of one split for a record: under the scenario, and in each of the states.
+
+    Keys are `scenario/accuracy`, `scenario/accuracy_low`, `both/accuracy`, ..., and `n` and
+    `classes_scored` for each. A state counts the rows that can be in it. A metric that does not
+    exist (no class to score) has no key, a state that no row can be in has `n` alone.
+    """
+    if len(splits := np.unique(predictions.split).tolist()) != 1:
+        raise PredictionError(f"summarise takes the rows of one split, got {splits}")
+    scores = _resampled_draws(predictions, scenario, draws=20, resamples=10, seed=0)
+    means = _expected(predictions, scenario, scores)
+    found = dict(_named("scenario", predictions, means, _intervals(means, scores, level=0.95)))
+    for state in STATES:
+        part = predictions.take(np.flatnonzero(predictions.exists(state)))
+        if len(part) == 0:
+            found[f"{state}/n"] = 0.0
+            continue
+        rows = part.logits[state], part.label
+        scores = measure(*rows, part.task)
+        found.update(_named(state, part, scores, interval_of(*rows, part.groups, part.task)))
+    return found
+
+
+def _named(
+    prefix: str,
+    predictions: Predictions,
+    scores: dict[str, float],
+    intervals: dict[str, Interval],
+) -> Iterator[tuple[str, float]]:
+    """Yield what exists under the names of a record."""
+    yield f"{prefix}/n", float(len(predictions))
+    num_classes = len(predictions.class_names)
+    yield f"{prefix}/classes_scored", float(num_classes_scored(predictions.label, num_classes))
+    for metric in METRICS:
+        low, high = intervals[metric]
+        for end, value in (("", scores[metric]), ("_low", low), ("_high", high)):
+            if np.isfinite(value):
+                yield f"{prefix}/{metric}{end}", float(value)
+
+
+def _draws(
+    predictions: Predictions, scenario: Scenario, draws: int
+) -> Iterator[Float[np.ndarray, "N C"]]:
+    """Yield the logits picked by several draws of a scenario; the first is its own."""
+    for draw in range(draws):
+        yield predictions.pick_scenario(scenario.with_values({"seed": scenario.seed + draw}))
+
+
+def _unit_and_resampled(
+    groups: Shaped[np.ndarray, " N"], resamples: int, seed: int | list[int]
+) -> Weights:
+    """The rows as they are, then resampled."""
+    return np.concatenate([np.ones((1, len(groups))), resample_weights(groups, resamples, seed)])
+
+
+def _resampled_draws(
+    predictions: Predictions, scenario: Scenario, draws: int, resamples: int, seed: int
+) -> dict[str, Float[np.ndarray, "draws R"]]:
+    """Scores of each draw: in column 0 of the rows as they are, then of resampled groups."""
+    found = [
+        weighted_scores(
+            logits,
+            predictions.label,
+            _unit_and_resampled(predictions.groups, resamples, [seed, draw]),
+            predictions.task,
+        )
+        for draw, logits in enumerate(_draws(predictions, scenario, draws))
+    ]
+    return {metric: np.stack([scores[metric] for scores in found]) for metric in METRICS}
+
+
+def _expected(
+    predictions: Predictions,
+    scenario: Scenario,
+    scores: dict[str, Float[np.ndarray, "draws R"]],
+) -> dict[str, float]:
+    exact = _expected_decisions(predictions, scenario, np.ones((1, len(predictions))))
+    means = {metric: found[:, 0].mean() for metric, found in scores.items()}
+    return {**{m: float(v) for m, v in means.items()}, **{m: float(v[0]) for m, v in exact.items()}}
+
+
+def _intervals(
+    means: dict[str, float], scores: dict[str, Float[np.ndarray, "draws R"]], level: float
+) -> dict[str, Interval]:
+    return {
+        metric: _around(means[metric], scores[metric][:, 1:].reshape(-1), level)
+        for metric in METRICS
+    }
+
+
+def _expected_decisions(predictions: Predictions, scenario: Scenario, weights: Weights) -> Scores:
+    """Accuracy and balanced accuracy, expected over all draws, under each row of weights."""
+    hits = expected_correct(predictions, scenario)
+    positive = truth(predictions.label, len(predictions.class_names))
+    return weighted_decisions(hits, positive, weights)
+
+
+def _expected_ranks(
+    predictions: Predictions, scenario: Scenario, weights: Weights, draws: int
+) -> Scores:
+    positive = truth(predictions.label, len(predictions.class_names))
+    found = [
+        weighted_ranks(probabilities(logits, predictions.task), positive, weights)
+        for logits in _draws(predictions, scenario, draws)
+    ]
+    return {name: np.mean([scores[name] for scores in found], axis=0) for name in found[0]}
+
+
+def _same_samples(run: Predictions, first: Predictions) -> Predictions:
+    """The rows of `run` in the order of `first`, which must be the same samples."""
+    run = run.in_order_of(first.ids)
+    if not all(np.array_equal(getattr(run, name), getattr(first, name)) for name in PER_ROW):
+        raise PredictionError("the predictions differ in groups, split, labels or modalities")
+    return run
+
+
+def _around(
+    score: float | np.floating, resampled: Float[np.ndarray, " R"], level: float
+) -> Interval:
+    """The quantiles of the resampled scores, moved so that their mean is the score.
+
+    Resampling repeats rows. A repeated positive of a rare class ranks with itself, so resampled
+    PRAUC lies too high: with 70 positives per class its quantiles missed the score altogether.
+    """
+    exists = resampled[~np.isnan(resampled)]
+    if len(exists) == 0:
+        return Interval(np.nan, np.nan)
+    low, high = np.quantile(exists, [(1 - level) / 2, (1 + level) / 2]) - exists.mean() + score
+    return Interval(float(low), float(high))

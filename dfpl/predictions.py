@@ -55,8 +55,8 @@ class Predictions:
 
     def exists(self, state: State) -> Bool[np.ndarray, " N"]:
         """Which rows can be in a state: those that have by nature all that it needs."""
-        needed = {"both": [IMAGE, TABULAR], "image": [IMAGE], "tabular": [TABULAR]}[state]
-        return self.present[:, needed].all(axis=1)
+        image, table = self.present[:, IMAGE], self.present[:, TABULAR]
+        return {"both": image & table, "image": image, "tabular": table}[state]
 
     def available(self, scenario: Scenario) -> Bool[np.ndarray, "N 2"]:
         """What each row has under a scenario, which is drawn within each split."""
@@ -73,9 +73,9 @@ class Predictions:
         if not available.any(axis=1).all():
             raise PredictionError("available leaves a sample without image and table")
         picked = self.logits["both"].copy()
-        for state, absent in (("image", TABULAR), ("tabular", IMAGE)):
-            rows = ~available[:, absent]
-            picked[rows] = self.logits[state][rows]
+        no_image, no_table = ~available[:, IMAGE], ~available[:, TABULAR]
+        picked[no_table] = self.logits["image"][no_table]
+        picked[no_image] = self.logits["tabular"][no_image]
         return picked
 
     def pick_scenario(self, scenario: Scenario) -> Float[np.ndarray, "N C"]:

@@ -259,41 +259,39 @@ def transport(cost: Float[Array, "K K"], epsilon: float) -> tuple[float, Float[A
     """
     cost = np.asarray(cost, dtype=np.float64)
     level = max(float(np.ptp(cost)), epsilon)
-    log_plan = _log_plan_with_marginals(cost / level)
+    log_plan = _with_marginals(-cost / level)
     while level > epsilon:
-        reduced = -level * log_plan
+        reduced = -level * log_plan  # C - f - g
         level = max(level / 2, epsilon)
-        log_plan = _log_plan_with_marginals(reduced / level)
+        log_plan = _with_marginals(-reduced / level)
     plan = np.exp(log_plan)
     return float(np.sum(plan * cost) + epsilon * np.sum(plan * log_plan)), plan
 
 
-def _log_plan_with_marginals(cost: Float[Array, "K K"]) -> Float[Array, "K K"]:
-    """Return log G for epsilon = 1, with row and column sums of G equal to 1/K.
+def _with_marginals(log_plan: Float[Array, "K K"]) -> Float[Array, "K K"]:
+    """Add constants to rows and columns of log G until the row and column sums of G are 1/K.
 
-    G_ij = 1/K softmax_j(g_j - C_ij) has the row sums for any g; what is sought is the g with the
-    column sums. Each step is the Sinkhorn step, which never makes their error larger, or a part of
-    the Newton step where that leaves less of it.
+    The rows are right after each step. For the columns, a step is the Sinkhorn step, which never
+    makes their error larger, or a part of the Newton step where that leaves less of it.
     """
-    K = len(cost)
+    K = len(log_plan)
 
-    def log_plan(g: Float[Array, " K"]) -> Float[Array, "K K"]:
-        scores = g - cost
-        return scores - logsumexp(scores, axis=1, keepdims=True) - np.log(K)
+    def stepped(step: Float[Array, " K"]) -> Float[Array, "K K"]:
+        moved = log_plan + step
+        return moved - logsumexp(moved, axis=1, keepdims=True) - np.log(K)
 
-    def error(g: Float[Array, " K"]) -> float:
-        return float(np.abs(np.exp(log_plan(g)).sum(axis=0) - 1 / K).sum())
+    def error(log_plan: Float[Array, "K K"]) -> float:
+        return float(np.abs(np.exp(log_plan).sum(axis=0) - 1 / K).sum())
 
-    g = np.zeros(K)
+    log_plan = stepped(np.zeros(K))
     for _ in range(20_000):
-        if error(g) <= 1e-12:
-            return log_plan(g)
-        sinkhorn = -np.log(K) - logsumexp(log_plan(g), axis=0)
-        newton = _newton_step(np.exp(log_plan(g)))
+        if error(log_plan) <= 1e-12:
+            return log_plan
+        sinkhorn = -np.log(K) - logsumexp(log_plan, axis=0)
+        newton = _newton_step(np.exp(log_plan))
         steps = [sinkhorn, newton, 0.5 * newton, 0.2 * newton, 0.05 * newton, 0.01 * newton]
-        g = min((g + step for step in steps), key=error)
-        g = g - g.mean()  # a constant changes nothing
-    raise RuntimeError(f"column sums are off by {error(g):.1e} after 20000 steps")
+        log_plan = min((stepped(step) for step in steps), key=error)
+    raise RuntimeError(f"column sums are off by {error(log_plan):.1e} after 20000 steps")
 
 
 def _newton_step(plan: Float[Array, "K K"]) -> Float[Array, " K"]:

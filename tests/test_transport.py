@@ -64,9 +64,9 @@ def objective_of_feasible_plan(plan: torch.Tensor, cost: torch.Tensor, epsilon: 
     K, L = cost.shape[1:]
     plan = plan * (1 / K / plan.sum(dim=2, keepdim=True)).clamp(max=1)
     plan = plan * (1 / L / plan.sum(dim=1, keepdim=True)).clamp(max=1)
-    rows, columns = 1 / K - plan.sum(dim=2), 1 / L - plan.sum(dim=1)
-    missing = rows.sum(dim=1)[:, None, None]
-    plan = plan + rows[:, :, None] * columns[:, None, :] / missing.clamp(min=1e-300)
+    rows, columns = (1 / K - plan.sum(dim=2)).clamp(min=0), (1 / L - plan.sum(dim=1)).clamp(min=0)
+    missing = columns.sum(dim=1).clamp(min=1e-300)[:, None, None]
+    plan = plan + rows[:, :, None] * (columns[:, None, :] / missing)
     return (plan * cost - epsilon * torch.special.entr(plan)).sum(dim=(1, 2))
 
 

@@ -234,7 +234,7 @@ def sample_problems(sample: pd.DataFrame) -> list[str]:
             f"a split is one of {', '.join(SPLITS)}, found {', '.join(map(repr, other[:5]))}"
         )
     for split in SPLITS:
-        if not (sample["split"] == split).any():
+        if split not in set(sample["split"]):
             found.append(f"the {split} split is empty")
     splits: dict[str, set[str]] = {}
     for group, split in zip(sample["group"].tolist(), sample["split"].tolist(), strict=True):

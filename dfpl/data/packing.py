@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -135,7 +135,7 @@ class PackOptions(Config):
     """Seed of the split, where it is drawn."""
 
     @model_validator(mode="after")
-    def _something_is_left_to_train(self) -> Self:
+    def _something_is_left_to_train(self) -> "PackOptions":
         if self.val + self.test >= 1:
             raise ConfigError(
                 f"val + test must leave a share for training, got {self.val} + {self.test}"
@@ -199,7 +199,7 @@ def prepare(samples: RawSamples, options: PackOptions) -> RawSamples:
     samples = samples.drop(samples.label.isna().to_numpy(), "no label")
     empty = samples.image.isna().to_numpy() & ~samples.has_table
     samples = samples.drop(empty, "neither image nor table")
-    ids = samples.id.astype(str).tolist()
+    ids = samples.id.fillna("").astype(str).tolist()
     samples = samples.take(np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64))
     if samples.split is None:
         samples = dataclasses.replace(samples, split=draw_split(samples, options))
@@ -343,7 +343,7 @@ def _infinities(samples: RawSamples) -> list[str]:
 def _warnings(samples: RawSamples, ready: RawSamples) -> list[str]:
     """What a person should know: rows left out, limits taken, levels unseen in training."""
     reasons = Counter(ready.dropped["reason"].tolist())
-    found = [f"{count} rows are left out: {reason}" for reason, count in sorted(reasons.items())]
+    found = [f"{count} rows left out: {reason}" for reason, count in reasons.most_common(SHOWN)]
     infinite = np.isinf(_numbers(samples)).sum(axis=0) - np.isinf(_numbers(ready)).sum(axis=0)
     found += [
         f"column {name!r}: {count} infinite numbers are replaced by the training rows' limits"

@@ -1,10 +1,13 @@
 """The best configs of a study, what they rest on, and their export."""
 
+import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from dfpl.config import RunConfig
 from dfpl.fields import ConfigError
 from dfpl.storage import Storage
 from dfpl.study.objective import Outcome, outcome
@@ -124,3 +127,18 @@ def export(
     ]
     out.write_json(name, {"study": store.name, "configs": configs})
     return configs
+
+
+def read_export(path: Path, scenario: str = "") -> tuple[RunConfig, dict[str, Any]]:
+    """One config of an exported file. Raises ConfigError where it is ambiguous or was spoilt."""
+    try:
+        configs = json.loads(path.read_text())["configs"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no export of a study ({error}); make one with: dfpl best RUN_DIR"
+        ) from None
+    known = ", ".join(entry["scenario"] for entry in configs)
+    chosen = [entry for entry in configs if scenario in ("", entry["scenario"])]
+    if len(chosen) != 1:
+        raise ConfigError(f"{path} holds the scenarios {known}; choose one with --scenario")
+    return RunConfig.from_dict(chosen[0]["config"]), chosen[0]

@@ -219,7 +219,7 @@ def _read_table(path: Path, report: Report) -> Frame | None:
         report.problems.append(_table_missing(path))
         return None
     try:
-        found = pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns.tolist()
+        found = pd.read_csv(path, nrows=0).columns.tolist()
         missing = [name for name in wanted if name not in {name.strip() for name in found}]
         if missing:
             report.problems.append(
@@ -227,9 +227,7 @@ def _read_table(path: Path, report: Report) -> Frame | None:
                 f"stripped before the check). Expected from {FIGSHARE}"
             )
             return None
-        table = pd.read_csv(
-            path, dtype=str, usecols=lambda name: name.strip() in wanted, encoding="utf-8-sig"
-        )
+        table = pd.read_csv(path, dtype=str, usecols=lambda name: name.strip() in wanted)
     except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
         report.problems.append(f"{path} cannot be read as comma-separated UTF-8: {error}")
         return None

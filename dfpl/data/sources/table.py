@@ -36,6 +36,8 @@ BLANK = frozenset(["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None"
 ID_NAMES = ("id", "sample_id", "image_id", "case_id", "row_id", "patient_id", "subject_id")
 IMAGE_NAMES = ("image", "image_path", "image_file", "img", "file", "filename", "file_name", "path")
 SUFFIXES = (".jpg", ".jpeg", ".png")
+CHOSEN = "named by the options"
+NEARLY = 0.2  # a column with no more cells that are no numbers was perhaps meant to be numeric
 FEW = 10  # a column of whole numbers with no more distinct values is a category
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:inf|infinity)")
@@ -89,18 +91,18 @@ class Column(NamedTuple):
 
 def read(raw: Path, options: Options) -> RawSamples:
     """Read the table `raw`. Raises DataError for what cannot be read at all, all at once."""
-    return _read(raw, options)[1]
+    return _read(raw, options)[-1]
 
 
 def check(raw: Path, options: Options) -> Report:
     """All counts and problems, and what each column was taken for where that may surprise."""
-    columns, samples = _read(raw, options)
+    frame, columns, samples = _read(raw, options)
     report = packing.check(samples, options)
     used = [(f"column of {c.kind}", c.name, None) for c in columns if c.kind in ROLES]
     return dataclasses.replace(
         report,
         counts=[("name", samples.name, None), *used, *report.counts],
-        warnings=[*report.warnings, *_surprises(columns, read_cells(raw), options)],
+        warnings=[*report.warnings, *_surprises(frame, columns, options)],
     )
 
 
@@ -115,7 +117,7 @@ def describe(raw: Path, options: Options) -> list[Column]:
     return _describe(frame, _roles(frame, options), options)
 
 
-def _read(raw: Path, options: Options) -> tuple[list[Column], RawSamples]:
+def _read(raw: Path, options: Options) -> tuple[pd.DataFrame, list[Column], RawSamples]:
     frame = read_cells(raw)
     roles = _roles(frame, options)
     columns = _describe(frame, roles, options)
@@ -128,19 +130,12 @@ def _read(raw: Path, options: Options) -> tuple[list[Column], RawSamples]:
         group=column(frame, roles["group"]) if "group" in roles else ids,
         label=category_cells(column(frame, roles["label"])),
         split=column(frame, roles["split"]).str.lower() if "split" in roles else None,
-        image=_images(frame, roles, ids, _folder(raw, options)),
+        image=_images(frame, roles, ids, _folders(raw, options)),
         numeric=_numeric(frame, [c.name for c in columns if c.kind == "numeric"]),
-        category=pd.DataFrame(
-            {
-                c.name: category_cells(column(frame, c.name))
-                for c in columns
-                if c.kind == "category"
-            },
-            index=frame.index,
-        ),
+        category=_category(frame, [c.name for c in columns if c.kind == "category"]),
         dropped=nothing_dropped(),
     )
-    return columns, samples
+    return frame, columns, samples
 
 
 def _default_name(raw: Path) -> str:
@@ -251,10 +246,10 @@ def _is_unique(cells: pd.Series) -> bool:
 def _describe(frame: pd.DataFrame, roles: dict[str, str], options: Options) -> list[Column]:
     chosen: dict[str, tuple[Kind, str]] = {}
     for kind in LISTS:
-        chosen |= {name: (LISTS[kind], "named by the options") for name in _listed(options, kind)}
+        chosen |= {name: (LISTS[kind], CHOSEN) for name in _listed(options, kind)}
     for role in reversed(ROLES):
         if role in roles:
-            why = "named by the options" if getattr(options, role) else "called like one"
+            why = CHOSEN if getattr(options, role) else "called like one"
             chosen[roles[role]] = (role, why)
     columns = []
     for name in map(str, frame.columns):
@@ -289,7 +284,7 @@ def infer(cells: pd.Series) -> tuple[Literal["numeric", "category", "left out"],
         return _infer_numbers(numbers)
     if distinct > max(0.9 * len(filled), FEW):
         return "left out", f"it is text and {distinct} of {len(filled)} filled cells differ"
-    if bad.mean() <= 0.2:
+    if bad.mean() <= NEARLY:
         return "category", f"{bad.sum()} cells are no numbers, e.g. {filled.iloc[bad.argmax()]!r}"
     return "category", f"it is text with {distinct} values"
 
@@ -307,20 +302,21 @@ def _infer_numbers(
     return "category", f"it has {len(finite)} whole numbers only"
 
 
-def _surprises(columns: list[Column], frame: pd.DataFrame, options: Options) -> list[str]:
+def _surprises(frame: pd.DataFrame, columns: list[Column], options: Options) -> list[str]:
     """What a person may not expect: columns left out, near-numbers, groups torn apart."""
     found = []
-    cells = {str(name): texts.dropna() for name, texts in frame.items()}
     for name, kind, why, *_ in columns:
-        filled = cells[name]
-        if kind == "left out" and why != "named by the options":
+        filled = column(frame, name).dropna()
+        if why == CHOSEN:
+            continue
+        if kind == "left out":
             found.append(f"column {name!r} is left out: {why}")
-        if kind == "category" and "no numbers" in why:
+        if kind == "category" and 0 < parse_numbers(filled)[1].mean() <= NEARLY:
             found.append(f"column {name!r} is read as a category: {why}; mend or empty them")
-        if "identifier" in why and not options.group and not filled.is_unique:
+        if IDENTIFIER.search(name) and not options.group and not filled.is_unique:
             found.append(
-                f"column {name!r} has {filled.nunique()} values in {len(filled)} rows: if rows that "
-                f"share one belong together, choose group={name}, or the test split is no test"
+                f"column {name!r} has {filled.nunique()} values in {len(filled)} rows: if rows "
+                f"of one value belong together, choose group={name}, or the test is no test"
             )
     return found
 
@@ -378,7 +374,12 @@ def _numeric(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(columns, index=frame.index)
 
 
-def _folder(raw: Path, options: Options) -> list[Path]:
+def _category(frame: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    columns = {name: category_cells(column(frame, name)) for name in names}
+    return pd.DataFrame(columns, index=frame.index)
+
+
+def _folders(raw: Path, options: Options) -> list[Path]:
     """Where images are looked for: the folder of the option, then that of the table."""
     folder = Path(options.images) if options.images else raw.parent
     if not folder.is_dir():

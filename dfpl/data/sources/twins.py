@@ -11,7 +11,7 @@ import json
 import math
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -91,7 +91,7 @@ class TwinOptions(Config):
     """Seed of everything that is drawn."""
 
     @model_validator(mode="after")
-    def _enough_adverts_to_lose(self) -> Self:
+    def _enough_adverts_to_lose(self) -> "TwinOptions":
         if self.lost > len(_complete(self)):
             raise ConfigError(
                 f"lost must be at most {len(_complete(self))} with adverts = {self.adverts}, "

@@ -1,0 +1,302 @@
+"""The command `dfpl`: data, best, train, evaluate, predict. Heavy imports wait until they are used."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from dfpl.fields import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+    from rich.console import Console
+
+Positional = tyro.conf.Positional
+Flat = tyro.conf.OmitArgPrefixes
+
+
+def best(
+    run_dir: Positional[str],
+    /,
+    *,
+    scenario: str = "",
+    out: str = "",
+) -> None:
+    """Print the best configs of a study and write them as JSON.
+
+    Args:
+        run_dir: Folder or URI of the study.
+        scenario: Export this scenario alone; default: all.
+        out: File to write; default: best.json in the study's folder.
+    """
+    from dfpl.storage import Storage
+    from dfpl.study.best import BEST, export, table
+    from dfpl.study.records import RecordStore
+
+    store = RecordStore(run_dir)
+    if not store.root.exists("study.json"):
+        raise ConfigError(f"no study in {store.root} (looked for study.json)")
+    _console().print(table(store))
+    target = Path(out).expanduser() if out else None
+    folder = Storage(target.parent) if target else store.root
+    name = target.name if target else BEST
+    configs = export(store, folder, name, scenario or None)
+    _console().print(f"wrote {len(configs)} config(s) to {folder}/{name}")
+
+
+def train(
+    config: Positional[str],
+    /,
+    *,
+    scenario: str = "",
+    data: str = "",
+    out: str = "model",
+    seed: int | None = None,
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Train an exported config again and save the model; says whether the number is the same.
+
+    Args:
+        config: The best.json of a study.
+        scenario: Which of its scenarios; needed where it holds several.
+        data: Folder of the packed data; default: where the study found it.
+        out: Folder of the model.
+        seed: Another seed than the study's.
+        device: Where to train; auto takes a GPU where there is one.
+    """
+    from dfpl.data.packed import PackedDataset
+    from dfpl.predict import TrainedModel
+    from dfpl.storage import Storage
+    from dfpl.study.best import read_export
+    from dfpl.train import Runtime, fit
+
+    run, entry = read_export(Path(config).expanduser(), scenario)
+    run = run if seed is None else run.with_values({"seed": seed})
+    packed = PackedDataset.load(Path(data or entry["data"]).expanduser())
+    target = Storage(out)
+    target.prove_writable()
+    runtime = Runtime(
+        device=_device(device),
+        threads=entry["threads"],
+        report=_print_epoch(run.metric),
+        checkpoints=target / "checkpoint",
+    )
+    fitted = fit(run, packed, runtime)
+    TrainedModel.of(run, packed.schema, fitted).save(target)
+    (target / "checkpoint").delete("last.pt")
+    print(f"val/{run.metric} {fitted.best_value!r} at epoch {fitted.best_epoch}; model in {target}")
+    if seed is None:
+        same = "the same" if fitted.best_value == entry["value"] else "NOT the same"
+        print(f"the study found {entry['value']!r}: {same}")
+
+
+def evaluate(
+    model: Positional[str],
+    /,
+    *,
+    data: str,
+    split: Literal["val", "test"] = "test",
+    scenarios: str = "",
+    out: str = "",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Score a model under missing-rate scenarios and in each state, with 95 % intervals.
+
+    Args:
+        model: Folder of a model.
+        data: Folder of the packed data.
+        split: Which split.
+        scenarios: `all`, or a list such as both-50,image-70; default: the model's own.
+        out: Write the predictions (logits in the three states) to this Parquet file.
+        device: Where to compute.
+    """
+    from dfpl.data.loader import Loader, View
+    from dfpl.data.packed import PackedDataset
+    from dfpl.data.scenario import parse_scenarios
+    from dfpl.evaluate import predictions_in_states
+    from dfpl.predict import TrainedModel, scores_table
+    from dfpl.storage import Storage
+
+    where = _device(device)
+    trained = TrainedModel.load(Storage(model), where)
+    packed = PackedDataset.load(Path(data).expanduser())
+    trained.refuse_other_data(packed)
+    view = View.of(packed, split)
+    loader = Loader(view, trained.statistics, trained.run.optim.batch_size, where)
+    found = predictions_in_states(trained.method, loader, split)
+    asked = parse_scenarios(scenarios) if scenarios else [trained.run.scenario]
+    _console().print(scores_table(found, asked))
+    if out:
+        Path(out).expanduser().write_bytes(found.to_parquet())
+
+
+def predict(
+    model: Positional[str],
+    table: Positional[str],
+    /,
+    *,
+    images: str = "",
+    image_column: str = "image",
+    out: str = "",
+    device: Literal["auto", "cpu", "cuda"] = "auto",
+) -> None:
+    """Class probabilities for new rows in which the image or the table may be absent.
+
+    Args:
+        model: Folder of a model.
+        table: CSV with the columns of the training table; an empty image cell or an empty table
+            is an absent modality, and so is a column (or a table) that the file lacks whole.
+        images: Folder of the pictures; default: that of the table.
+        image_column: Column with the paths of the pictures.
+        out: CSV to write; default: print.
+        device: Where to compute.
+    """
+    from dfpl.data.sources.table import read_cells
+    from dfpl.predict import TrainedModel, read_rows
+    from dfpl.predict import predict as predict_rows
+    from dfpl.storage import Storage
+
+    where = _device(device)
+    trained = TrainedModel.load(Storage(model), where)
+    path = Path(table).expanduser()
+    folder = Path(images).expanduser() if images else None
+    rows = read_rows(path, trained.schema, folder, image_column)
+    found = predict_rows(trained, rows, where)
+    cells = read_cells(path)
+    features = {*trained.schema.numeric, *trained.schema.category}
+    kept = cells[[name for name in cells.columns if name not in features]]
+    for column in reversed(kept.columns):
+        found.insert(0, column, kept[column].to_numpy())
+    text = found.to_csv(index=False)
+    if out:
+        Path(out).expanduser().write_text(text)
+        print(f"wrote {len(found)} predictions to {out}")
+    else:
+        print(text, end="")
+
+
+def twin(
+    source: Positional[Literal["dvm"]],
+    out: Positional[str],
+    /,
+    *,
+    models: int | None = None,
+    adverts: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Write look-alike raw data in the literal layout of the real one.
+
+    Args:
+        source: Which data set to look like.
+        out: Folder to write.
+        models: Number of classes; default: that of the twin.
+        adverts: Samples per class; default: that of the twin.
+        seed: Seed of the draw.
+    """
+    from dfpl.data.sources import twins
+
+    wanted = {"models": models, "adverts": adverts, "seed": seed}
+    values = {name: value for name, value in wanted.items() if value is not None}
+    write = getattr(twins, f"write_{source}")
+    write(Path(out).expanduser(), twins.TwinOptions.from_dict(values))
+    print(f"wrote look-alike {source} data to {out}; nothing learned from it says anything")
+
+
+def data() -> None:
+    """Look-alike data (twin), checking and packing of raw data: dfpl data --help."""
+
+
+def _check(source: ModuleType) -> Callable[..., None]:
+    options_type = source.Options
+
+    def check(raw: Positional[str], /, *, options: Flat[options_type] = options_type()) -> None:  # noqa: B008
+        """List every problem of raw data at once, and counts beside the expected ones.
+
+        Exit code 1 says that training is impossible.
+
+        Args:
+            raw: Folder, or table, of the raw data.
+        """
+        from dfpl.data.packing import render
+
+        report = source.check(Path(raw).expanduser(), options)
+        _console().print(render(report))
+        sys.exit(1 if report.problems else 0)
+
+    return check
+
+
+def _pack(source: ModuleType) -> Callable[..., None]:
+    options_type = source.Options
+
+    def pack(
+        raw: Positional[str],
+        out: Positional[str],
+        /,
+        *,
+        options: Flat[options_type] = options_type(),  # noqa: B008
+    ) -> None:
+        """Pack raw data into arrays that studies read.
+
+        Args:
+            raw: Folder, or table, of the raw data.
+            out: Folder to write.
+        """
+        packed = source.pack(Path(raw).expanduser(), Path(out).expanduser(), options)
+        print(f"packed {len(packed)} samples, {packed.schema.num_classes} classes into {out}")
+
+    return pack
+
+
+def _data_commands() -> tyro.extras.SubcommandApp:
+    """`dfpl data twin SOURCE OUT`, `dfpl data check|pack SOURCE RAW ...`."""
+    from dfpl.data import sources
+
+    app = tyro.extras.SubcommandApp()
+    app.command(twin)
+    for name, make in (("check", _check), ("pack", _pack)):
+        of_source = tyro.extras.SubcommandApp()
+        for source in sources.names():
+            of_source.command(make(sources.load(source)), name=source)
+        app.command(of_source, name=name)
+    return app
+
+
+def main() -> None:
+    """Run a command; a wrong choice or bad data ends with a line and exit code 2."""
+    arguments = sys.argv[1:]
+    app = tyro.extras.SubcommandApp()
+    for command in (best, train, evaluate, predict):
+        app.command(command)
+    app.command(_data_commands() if arguments[:1] == ["data"] else data, name="data")
+    try:
+        app.cli(args=arguments, prog="dfpl")
+    except (ValueError, FileNotFoundError, PermissionError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _device(wanted: str) -> "torch.device":
+    import torch
+
+    if wanted == "auto":
+        wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(wanted)
+
+
+def _print_epoch(metric: str) -> Callable[[dict[str, float]], bool]:
+    def report(row: dict[str, float]) -> bool:
+        epoch, loss = int(row["epoch"]), row["train/objective"]
+        print(f"epoch {epoch:3}  objective {loss:9.4f}  val/{metric} {row[f'val/{metric}']:.4f}")
+        return True
+
+    return report
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)

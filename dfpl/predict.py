@@ -1,0 +1,207 @@
+"""A trained model on disk, and its predictions for new rows in which a modality may be absent.
+
+A model folder holds `model.safetensors` (weights) and `model.json` (config, schema, statistics,
+scores): nothing in it is ever unpickled.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from rich.table import Table
+
+from dfpl.checkpoint import load_weights, save_weights
+from dfpl.config import RunConfig
+from dfpl.data.loader import Loader, Statistics, View
+from dfpl.data.packed import DataError, PackedDataset, Schema
+from dfpl.data.packing import category_codes, read_image
+from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
+from dfpl.data.scenario import Scenario
+from dfpl.evaluate import logits_under_scenario
+from dfpl.fields import unknown_name
+from dfpl.method import Method, build
+from dfpl.metrics import METRICS, probabilities, summarise
+from dfpl.predictions import STATES, Predictions
+from dfpl.storage import Storage
+from dfpl.train import Fitted
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedModel:
+    """A method with its weights, and all that is needed to feed it."""
+
+    method: Method
+    run: RunConfig
+    schema: Schema
+    statistics: Statistics
+    scores: dict[str, float]
+
+    @classmethod
+    def of(cls, run: RunConfig, schema: Schema, fitted: Fitted) -> "TrainedModel":
+        scores = {"value": fitted.best_value, "best_epoch": float(fitted.best_epoch)}
+        return cls(
+            method=fitted.method,
+            run=run,
+            schema=schema,
+            statistics=fitted.statistics,
+            scores=scores,
+        )
+
+    def save(self, folder: Storage) -> None:
+        """Write the weights, then the facts, whose presence is the done mark."""
+        save_weights(self.method.state_dict(), folder)
+        facts = {
+            "run": self.run.to_dict(),
+            "schema": self.schema.to_dict(),
+            "statistics": self.statistics.to_dict(),
+            "scores": self.scores,
+        }
+        folder.write_json("model.json", facts)
+
+    @classmethod
+    def load(cls, folder: Storage, device: torch.device) -> "TrainedModel":
+        """Read a model folder. Raises DataError where it is none."""
+        if not folder.exists("model.json"):
+            raise DataError(
+                f"no model in {folder} (looked for model.json); make one with: "
+                f"dfpl train best.json --out {folder}"
+            )
+        facts = folder.read_json("model.json")
+        run = RunConfig.from_dict(facts["run"])
+        schema = Schema.from_dict(facts["schema"])
+        method = build(run.method, schema)
+        method.load_state_dict(load_weights(folder))
+        return cls(
+            method=method.to(device).eval(),
+            run=run,
+            schema=schema,
+            statistics=Statistics.from_dict(facts["statistics"]),
+            scores=facts["scores"],
+        )
+
+
+    def refuse_other_data(self, packed: PackedDataset) -> None:
+        """Columns and classes must be those the model was trained on; the rows may be others."""
+        for name in ("class_names", "numeric", "category", "image_size"):
+            own, other = getattr(self.schema, name), getattr(packed.schema, name)
+            if own != other:
+                raise DataError(f"the model has {name} {own}, the data has {other}")
+
+
+def scores_table(found: Predictions, scenarios: list[Scenario]) -> Table:
+    """Scores with intervals under each scenario, then in each of the three states."""
+    shown = Table(title=f"{len(found)} rows of the {found.split[0]} split, with 95 % intervals")
+    shown.add_column("available")
+    for metric in METRICS:
+        shown.add_column(metric)
+    rows = [(str(scenario), "scenario", summarise(found, scenario)) for scenario in scenarios]
+    rows += [(state, state, rows[0][2]) for state in STATES]
+    for title, prefix, scores in rows:
+        cells = [
+            f"{scores[f'{prefix}/{m}']:.4f} "
+            f"[{scores[f'{prefix}/{m}_low']:.3f}, {scores[f'{prefix}/{m}_high']:.3f}]"
+            for m in METRICS
+        ]
+        shown.add_row(title, *cells)
+    return shown
+
+
+def read_rows(
+    path: Path, schema: Schema, images: Path | None, image_column: str = "image"
+) -> PackedDataset:
+    """Read new rows as they are: an empty image cell or an empty table is an absent modality.
+
+    A file without the image column, or without any column of the table, has none of them. Raises
+    DataError for a table that has some of its columns but not all, for rows with neither modality
+    and for images that cannot be read: all listed.
+    """
+    cells = read_cells(path)
+    columns = [*schema.numeric, *schema.category]
+    lacking = [name for name in columns if name not in cells]
+    problems: list[str] = []
+    if lacking and len(lacking) < len(columns):
+        problems += [f"{path.name}: {unknown_name(n, cells.columns)}" for n in lacking]
+    has_columns = not lacking
+    image, has_image, bad = _read_images(cells, schema, images or path.parent, image_column)
+    problems += bad
+    numeric, category, has_table = _read_table(cells, schema, has_columns)
+    for at in np.flatnonzero(np.isinf(numeric).any(axis=0)):
+        problems.append(f"{path.name}: column {schema.numeric[at]!r} holds infinities; empty them")
+    neither = np.flatnonzero(~(has_image | has_table)).tolist()
+    if neither and not problems:
+        lines = ", ".join(str(row + 2) for row in neither[:10])
+        problems.append(
+            f"{len(neither)} rows of {path.name} have neither image nor table (lines {lines}); "
+            f"the image is read from column {image_column!r}, the table from {', '.join(columns)}"
+        )
+    if problems:
+        raise DataError("\n".join(problems))
+    ids = [str(i) for i in range(len(cells))]
+    sample = pd.DataFrame(
+        {"id": ids, "group": ids, "split": "test", "has_image": has_image, "has_table": has_table}
+    )
+    label = np.zeros(len(cells), dtype=np.int64)
+    return PackedDataset(
+        schema=schema, image=image, numeric=numeric, category=category, label=label, sample=sample
+    )
+
+
+def _read_images(
+    cells: pd.DataFrame, schema: Schema, folder: Path, column: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    size = schema.image_size
+    paths = _image_paths(cells, column)
+    pixels = np.zeros((len(cells), size, size, 3), dtype=np.uint8)
+    problems = []
+    for row, name in enumerate(paths):
+        if name:
+            try:
+                pixels[row] = read_image(folder / name, size)
+            except (OSError, ValueError) as error:
+                problems.append(f"line {row + 2}: {folder / name}: {error}")
+    return pixels, np.array([bool(name) for name in paths], dtype=bool), problems
+
+
+def _image_paths(cells: pd.DataFrame, column: str) -> Sequence[str]:
+    if column not in cells:
+        return [""] * len(cells)
+    return [str(cell).strip() if isinstance(cell, str) else "" for cell in cells[column]]
+
+
+def _read_table(
+    cells: pd.DataFrame, schema: Schema, has_columns: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    N = len(cells)
+    numeric = np.full((N, len(schema.numeric)), np.nan, dtype=np.float32)
+    category = np.zeros((N, len(schema.category)), dtype=np.int32)
+    if has_columns:
+        for at, name in enumerate(schema.numeric):
+            numeric[:, at] = numeric_cells(cells[name])
+        for at, (name, levels) in enumerate(schema.category.items()):
+            category[:, at] = category_codes(category_cells(cells[name]), levels)
+    filled = np.concatenate([~np.isnan(numeric), category != 0], axis=1).any(axis=1)
+    return numeric, category, filled
+
+
+def predict(model: TrainedModel, rows: PackedDataset, device: torch.device) -> pd.DataFrame:
+    """Class probabilities of each row: columns available, prediction, p(<class>)."""
+    view = View.of(rows, "test")
+    loader = Loader(view, model.statistics, model.run.optim.batch_size, device)
+    logits = logits_under_scenario(model.method, loader)
+    chances = probabilities(logits, model.schema.task)
+    names = model.schema.class_names
+    state: list[Any] = [_state(bool(i), bool(t)) for i, t in view.available]
+    found = pd.DataFrame({"available": state})
+    if model.schema.task == "multiclass":
+        found["prediction"] = [names[c] for c in chances.argmax(axis=1)]
+    for c, name in enumerate(names):
+        found[f"p({name})"] = chances[:, c]
+    return found
+
+
+def _state(has_image: bool, has_table: bool) -> str:
+    return "both" if has_image and has_table else "image" if has_image else "table"
