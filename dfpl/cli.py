@@ -116,7 +116,7 @@ def evaluate(
     from dfpl.data.loader import Loader, View
     from dfpl.data.packed import PackedDataset
     from dfpl.data.scenario import parse_scenarios
-    from dfpl.evaluate import predictions_in_states
+    from dfpl.evaluate import predict_split
     from dfpl.predict import TrainedModel, scores_table
     from dfpl.storage import Storage
 
@@ -126,7 +126,7 @@ def evaluate(
     trained.refuse_other_data(packed)
     view = View.of(packed, split)
     loader = Loader(view, trained.statistics, trained.run.optim.batch_size, where)
-    found = predictions_in_states(trained.method, loader, split)
+    found = predict_split(trained.method, loader, split)
     asked = parse_scenarios(scenarios) if scenarios else [trained.run.scenario]
     _console().print(scores_table(found, asked))
     if out:

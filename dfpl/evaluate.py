@@ -41,22 +41,11 @@ def logits_in_states(method: Method, loader: Loader) -> dict[str, Float[np.ndarr
     return {state: _assemble(found, len(loader.view.rows)) for state, found in parts.items()}
 
 
-def predictions_as_seen(method: Method, loader: Loader, split: Split) -> Predictions:
-    """What the method says of each row with what its scenario leaves; one state per row."""
-    logits, available = logits_under_scenario(method, loader), loader.view.available
-    in_state = {
-        state: np.where((available == needed).all(axis=1)[:, None], logits, np.float32(np.nan))
-        for state, needed in STATES.items()
-    }
-    return _predictions(loader, split, in_state)
+def predict_split(method: Method, loader: Loader, split: Split) -> Predictions:
+    """What the method says of each row, in each state that the loader's view leaves possible.
 
-
-def predictions_in_states(method: Method, loader: Loader, split: Split) -> Predictions:
-    """What the method says of each row in the three states."""
-    return _predictions(loader, split, logits_in_states(method, loader))
-
-
-def _predictions(loader: Loader, split: Split, logits: dict[Any, np.ndarray]) -> Predictions:
+    Under a scenario, what it hides stays hidden: an affected row is in one state alone.
+    """
     view, packed = loader.view, loader.view.packed
     sample = packed.sample.iloc[view.rows]
     return Predictions(
@@ -65,7 +54,7 @@ def _predictions(loader: Loader, split: Split, logits: dict[Any, np.ndarray]) ->
         split=np.full(len(view.rows), split, dtype=object),
         label=packed.label[view.rows],
         present=view.available,
-        logits=logits,
+        logits=logits_in_states(method, loader),
         class_names=tuple(packed.schema.class_names),
         task=packed.schema.task,
     )

@@ -81,22 +81,25 @@ def measure(logits: Float[np.ndarray, "N C"], label: Label, task: Task) -> dict[
     import torch
     from torchmetrics.functional.classification import binary_auroc, binary_average_precision
 
+    if len(label) == 0:
+        raise PredictionError("there are no rows to measure")
     positive = truth(label, logits.shape[1])
-    scores = torch.from_numpy(probabilities(logits, task))  # of logits it would guess the scale
+    shares = probabilities(logits, task)  # given logits, torchmetrics would guess their scale
+    scores = torch.from_numpy(shares)
     target = torch.from_numpy(positive).long()
     scored = np.flatnonzero(positive.any(axis=0))
     ranked = [c for c in scored if not positive[:, c].all()]
     precisions = [float(binary_average_precision(scores[:, c], target[:, c])) for c in scored]
     areas = [float(binary_auroc(scores[:, c], target[:, c])) for c in ranked]
     return {
-        **_measure_decisions(logits, label, task),
+        **_measure_decisions(shares, label, task),
         "auroc": float(np.mean(areas)) if areas else np.nan,
         "prauc": float(np.mean(precisions)) if precisions else np.nan,
     }
 
 
 def _measure_decisions(
-    logits: Float[np.ndarray, "N C"], label: Label, task: Task
+    shares: Float[np.ndarray, "N C"], label: Label, task: Task
 ) -> dict[str, float]:
     """Accuracy and balanced accuracy from torchmetrics' counts of each class."""
     import torch
@@ -105,9 +108,8 @@ def _measure_decisions(
         multilabel_stat_scores,
     )
 
-    scores = torch.from_numpy(probabilities(logits, task))
-    target = torch.from_numpy(np.array(label)).long()
-    C = logits.shape[1]
+    scores, target = torch.from_numpy(shares), torch.from_numpy(np.array(label)).long()
+    C = shares.shape[1]
     if task == "multiclass":
         counts = multiclass_stat_scores(scores, target, C, average=None)
     else:
@@ -249,7 +251,7 @@ def interval_of(
     """Intervals of the four metrics for one selection of rows, from resampled groups."""
     weights = _unit_and_resampled(groups, resamples, seed)
     scores = weighted_scores(logits, label, weights, task)
-    return {metric: _around(scores[metric][0], scores[metric][1:], level) for metric in METRICS}
+    return _intervals({metric: found[0] for metric, found in scores.items()}, scores, level)
 
 
 def expected(predictions: Predictions, scenario: Scenario, *, draws: int = 20) -> dict[str, float]:
@@ -394,12 +396,14 @@ def _expected(
 
 
 def _intervals(
-    means: dict[str, float], scores: dict[str, Float[np.ndarray, "draws R"]], level: float
+    means: dict[str, float], scores: dict[str, Float[np.ndarray, "*draws R"]], level: float
 ) -> dict[str, Interval]:
-    return {
-        metric: _around(means[metric], scores[metric][:, 1:].reshape(-1), level)
-        for metric in METRICS
-    }
+    """Intervals around the means, within the range of a score; column 0 is not a resample."""
+    found = {}
+    for metric, mean in means.items():
+        low, high = _around(mean, scores[metric][..., 1:].reshape(-1), level)
+        found[metric] = Interval(max(low, 0.0), min(high, 1.0))  # NaN stays NaN
+    return found
 
 
 def _expected_decisions(predictions: Predictions, scenario: Scenario, weights: Weights) -> Scores:

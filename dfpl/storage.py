@@ -106,3 +106,7 @@ class Storage:
     def delete(self, name: str) -> None:
         if self.exists(name):
             self.filesystem.delete_file(f"{self.path}/{name}")
+
+    def delete_folder(self, name: str) -> None:
+        if self.exists(name):
+            self.filesystem.delete_dir(f"{self.path}/{name}")

@@ -6,15 +6,16 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-from dfpl.study.records import RecordStore
+
+console = Console(highlight=False, soft_wrap=True)
+if not console.is_terminal:
+    console = Console(highlight=False, soft_wrap=True, width=110)  # a job's log
 
 
 class Progress(tune.Callback):
     """Prints trials done, the best so far of each search, and when the study will be done."""
 
-    def __init__(self, store: RecordStore, console: Console, total: int) -> None:
-        self.store = store
-        self.console = console
+    def __init__(self, total: int) -> None:
         self.total = total
         self.done = 0
         self.began = time.monotonic()
@@ -36,7 +37,7 @@ class Progress(tune.Callback):
         left = spent / self.done * (self.total - self.done)
         shown = "" if value is None else f"{value:8.4f}"
         best = f"   best {self.best[search]:.4f}" if search in self.best else ""
-        self.console.print(
+        console.print(
             f"[{self.done:{len(str(self.total))}}/{self.total}] {search:<11} trial {number:<4} "
             f"{state:<9}{shown}{best}   {_clock(spent)} spent, {_clock(left)} left",
             markup=False,

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -14,7 +15,6 @@ from typing import Annotated, Any
 import ray
 import tyro
 from ray import tune
-from rich.console import Console
 
 from dfpl.config import AugmentConfig, Metric, OptimConfig, RunConfig
 from dfpl.data.packed import DataError, PackedDataset
@@ -24,9 +24,8 @@ from dfpl.fields import ConfigError, SearchSpace, flatten
 from dfpl.method import load as load_method
 from dfpl.storage import Storage, StorageError
 from dfpl.study.best import export, table
-from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.objective import Objective, groups
-from dfpl.study.progress import Progress
+from dfpl.study.progress import Progress, console
 from dfpl.study.records import RecordStore
 from dfpl.study.resources import Resources, fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher
@@ -44,7 +43,6 @@ DRIVER_ENVIRONMENT = {
     "TUNE_GLOBAL_CHECKPOINT_S": "5",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-console = Console(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +156,8 @@ def search(
         trials=options.trials,
         store=store,
     )
-    halving = HalvingActor.remote(_halving(base.optim.epochs, options.grace))
+    epochs = base.optim.epochs
+    halving = HalvingActor.remote(epochs=epochs, grace=options.grace or max(1, epochs // 9))
     for record in store.read_all():
         for row in store.epochs(record.run_id):
             halving.go_on.remote(record.run_id, record.scenario, int(row["epoch"]), row["value"])
@@ -172,6 +171,7 @@ def search(
         halving=halving,
         checkpoint_every_s=options.checkpoint_every_s,
     )
+    store.root.delete_folder("ray")  # a view: Tune shows finished trials again
     tuner = tune.Tuner(
         tune.with_resources(
             tune.with_parameters(tune_trial, settings=settings), resources.of_trial()
@@ -182,23 +182,23 @@ def search(
             search_alg=searcher,
             num_samples=options.trials * len(searches),
             max_concurrent_trials=resources.concurrent,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
             reuse_actors=resources.launcher == "inline",
         ),
         run_config=tune.RunConfig(
             name="ray",
             storage_path=store.root.path if store.root.is_local else store.root.root,
             failure_config=tune.FailureConfig(max_failures=2),
-            callbacks=[Progress(store, console, options.trials * len(searches))],
+            callbacks=[Progress(options.trials * len(searches))],
             verbose=0,
         ),
     )
     return tuner.fit()
 
 
-def _halving(epochs: int, grace: int | None) -> SuccessiveHalving:
-    if grace is not None and grace < 1:
-        raise ConfigError(f"--grace must be at least 1 epoch, got {grace}")
-    return SuccessiveHalving(epochs=epochs, grace=grace or max(1, epochs // 9))
+def _trial_name(trial: Any) -> str:
+    return f"{trial.config['search']}-{trial.config['trial']:05d}"
 
 
 def _parse(plan: Plan, arguments: list[str]) -> Any:
@@ -233,7 +233,7 @@ def _with(config: Any, values: dict[str, Any], prefix: str) -> Any:
 
 
 def _check_numbers(options: Options) -> None:
-    for name in ("trials", "epochs", "workers", "concurrent"):
+    for name in ("trials", "epochs", "workers", "concurrent", "grace"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
@@ -349,6 +349,10 @@ def _connect() -> None:
     if ray.is_initialized():
         return
     try:
-        ray.init(log_to_driver=False, runtime_env={"env_vars": RAY_ENVIRONMENT})
+        ray.init(
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            runtime_env={"env_vars": RAY_ENVIRONMENT},
+        )
     except ConnectionError as error:
         raise ConfigError(f"no Ray cluster could be joined or started: {error}") from None

@@ -8,6 +8,7 @@ Optuna's storage, are the truth: a search is rebuilt from them when the same com
 import hashlib
 import json
 import time
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -79,6 +80,7 @@ class OptunaSearcher(Searcher):
         self.trials = trials
         self.store = store
         self.running: dict[str, tuple[Suggestion, optuna.Trial | None]] = {}
+        self.seen: dict[str, set[int]] = defaultdict(set)
         self.searches = {name: self._open(name) for name in self.scenarios}
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
@@ -99,8 +101,10 @@ class OptunaSearcher(Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an intermediate value on, so that samplers may learn from pruned trials."""
         _, trial = self.running.get(trial_id, (None, None))
-        if trial is not None and "step" in result:
-            trial.report(result["value"], int(result["step"]))
+        step = result.get("step")
+        if trial is not None and step is not None and step not in self.seen[trial_id]:
+            self.seen[trial_id].add(step)  # a trial that Tune restarts reports epochs again
+            trial.report(result["value"], int(step))
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -109,6 +113,7 @@ class OptunaSearcher(Searcher):
         suggestion, trial = self.running.pop(trial_id, (None, None))
         if suggestion is None or trial is None:
             return
+        self.seen.pop(trial_id, None)
         found = self.finished(suggestion)
         if found is None:
             found = Outcome("failed", None, 0, "its process ended without a record")

@@ -12,7 +12,7 @@ from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, View
 from dfpl.data.packed import DataError, PackedDataset
 from dfpl.distributed import rank, world_size
-from dfpl.evaluate import predictions_as_seen, predictions_in_states
+from dfpl.evaluate import predict_split
 from dfpl.fields import ConfigError
 from dfpl.metrics import interval_of, measure, summarise
 from dfpl.predictions import Predictions, concatenate
@@ -103,17 +103,13 @@ def _trained(record: Record, job: Job, fitted: Fitted) -> Record:
 def predict_splits(
     run: RunConfig, packed: PackedDataset, fitted: Fitted, device: torch.device
 ) -> Predictions:
-    """Validation as the run saw it, in one state per row; test in all three states."""
-
-    def loader(view: View) -> Loader:
-        return Loader(view, fitted.statistics, run.optim.batch_size, device)
-
-    val = loader(View.of(packed, "val", run.scenario))
-    test = loader(View.of(packed, "test"))
+    """Validation with what the run's scenario leaves, test in all three states."""
+    views = {"val": View.of(packed, "val", run.scenario), "test": View.of(packed, "test")}
+    size = run.optim.batch_size
     return concatenate(
         [
-            predictions_as_seen(fitted.method, val, "val"),
-            predictions_in_states(fitted.method, test, "test"),
+            predict_split(fitted.method, Loader(view, fitted.statistics, size, device), split)
+            for split, view in views.items()
         ]
     )
 

@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,6 @@ from dfpl.study.records import Record, RecordStore
 from dfpl.study.resources import Resources
 from dfpl.study.trial import Job, run_once
 from dfpl.train import Runtime
-
-
-class TrialFailed(RuntimeError):
-    """Makes Ray show a failed run as an error; its record already says why."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +39,8 @@ class TrialSettings:
 def tune_trial(config: dict[str, Any], settings: TrialSettings) -> None:
     """All runs of one trial, one after another; the trial ends with the first that does.
 
-    `config` holds the search, the number of the trial and its point under dotted names.
+    `config` holds the search, the number of the trial and its point under dotted names. A failed
+    run is a NaN for Tune: an exception would cost the warm actor, and Tune would try it again.
     """
     point = {name: value for name, value in config.items() if name not in ("search", "trial")}
     values: list[float] = []
@@ -53,12 +51,10 @@ def tune_trial(config: dict[str, Any], settings: TrialSettings) -> None:
             record = _train(run, config, settings, values)
         else:
             _replay(record, settings.store, Describing(len(values), run.optim.epochs))
-        if record.state == "failed":
-            raise TrialFailed(f"{record.run_id}: {record.reason}")
-        values.append(record.value or 0.0)
-        if record.state == "pruned":
+        values.append(nan if record.value is None else record.value)
+        if record.state != "complete":
             break
-    value = combine(settings.objective, values)
+    value = nan if record.state == "failed" else combine(settings.objective, values)
     tune.report({"value": value, "state": record.state, "run_id": record.run_id})
 
 
