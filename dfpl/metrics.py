@@ -114,11 +114,11 @@ def _measure_decisions(
         counts = multiclass_stat_scores(scores, target, C, average=None)
     else:
         counts = multilabel_stat_scores(scores, target, C, average=None, validate_args=False)
-    tp, fp, tn, fn, _ = counts.numpy().astype(np.float64).T
+    tp, fp, tn, fn, _ = counts.reshape(C, 5).numpy().astype(np.float64).T
     if task == "multiclass":
         accuracy, recalls = tp.sum() / len(label), _ratio(tp, tp + fn)
     else:
-        accuracy = (tp + tn).sum() / counts[:, :4].sum().item()
+        accuracy = (tp + tn).sum() / label.size
         recalls = _mean_of_existing(np.stack([_ratio(tp, tp + fn), _ratio(tn, tn + fp)], axis=1))
     return {
         "accuracy": float(accuracy),

@@ -88,6 +88,8 @@ class TrainedModel:
         """Columns and classes must be those the model was trained on; the rows may be others."""
         for name in ("class_names", "numeric", "category", "image_size"):
             own, other = getattr(self.schema, name), getattr(packed.schema, name)
+            if name == "category":  # the order of the columns counts
+                own, other = list(own.items()), list(other.items())
             if own != other:
                 raise DataError(f"the model has {name} {own}, the data has {other}")
 

@@ -41,7 +41,7 @@ class Predictions:
     label: Label
     present: Bool[np.ndarray, "N 2"]
     """Which of (image, table) each sample has by nature."""
-    logits: Mapping[State, Float[np.ndarray, "N C"]]
+    logits: Mapping[str, Float[np.ndarray, "N C"]]
     """By state; a row of NaN where the sample lacks what the state needs."""
     class_names: tuple[str, ...]
     task: Task
@@ -115,7 +115,7 @@ class Predictions:
             raise PredictionError("the predictions are of different samples")
         return self.take(np.array([place[name] for name in ids.tolist()], dtype=np.int64))
 
-    def _with(self, columns: dict[str, Any], logits: dict[State, Any]) -> "Predictions":
+    def _with(self, columns: dict[str, Any], logits: dict[str, Any]) -> "Predictions":
         return Predictions(**columns, logits=logits, class_names=self.class_names, task=self.task)
 
     def to_parquet(self) -> bytes:

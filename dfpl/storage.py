@@ -82,7 +82,7 @@ class Storage:
             return stream.read()
 
     def write_json(self, name: str, value: Any) -> None:
-        self.write(name, json.dumps(value, indent=1, sort_keys=True, allow_nan=False).encode())
+        self.write(name, json.dumps(value, indent=1, allow_nan=False).encode())
 
     def read_json(self, name: str) -> Any:
         return json.loads(self.read(name))

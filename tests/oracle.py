@@ -297,14 +297,17 @@ def _with_marginals(log_plan: Float[Array, "K K"]) -> Float[Array, "K K"]:
 def _newton_step(plan: Float[Array, "K K"]) -> Float[Array, " K"]:
     """Solve H step = 1/K - column sums, H = diag(column sums) - K G^T G.
 
-    The rows of H sum to 0, so its diagonal follows from the rest without cancellation. By least
-    squares, because H is singular: always for a constant step, and wherever G falls into blocks.
+    The rows of H sum to 0, so its diagonal follows from the rest without cancellation. H is
+    singular for a constant step and wherever G falls into blocks; a direction below 1e-14 is left
+    out: rounding fills it, and moving along it could not change an error of 1e-12.
     """
     K = len(plan)
     H = -K * plan.T @ plan
     np.fill_diagonal(H, 0.0)
     np.fill_diagonal(H, -H.sum(axis=1))
-    return np.linalg.lstsq(H, 1 / K - plan.sum(axis=0), rcond=1e-14)[0]
+    values, vectors = np.linalg.eigh(H)
+    kept = vectors[:, values > 1e-14]
+    return kept @ (kept.T @ (1 / K - plan.sum(axis=0)) / values[values > 1e-14])
 
 
 def semantic_alignment(

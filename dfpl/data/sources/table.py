@@ -42,7 +42,7 @@ FEW = 10  # a column of whole numbers with no more distinct values is a category
 
 NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?(?i:inf|infinity)")
 WITH_COMMA = re.compile(r"([+-]?[0-9]+),([0-9]+)")
-IDENTIFIER = re.compile(r"(^|[_ .-])u?(id|ID|Id)$|[a-z](ID|Id)$")
+IDENTIFIER = re.compile(r"(^|[_ .-])[uU]?(id|ID|Id)$|[a-z](ID|Id)$")
 
 Kind = Literal["id", "group", "label", "split", "image", "numeric", "category", "left out"]
 ROLES: tuple[Kind, ...] = ("id", "group", "label", "split", "image")
