@@ -220,10 +220,13 @@ def _check(source: ModuleType) -> Callable[..., None]:
         Args:
             raw: Folder, or table, of the raw data.
         """
-        from dfpl.data.packing import render
+        from dfpl.data.report import columns_table, print_report
 
-        report = source.check(Path(raw).expanduser(), options)
-        _console().print(render(report))
+        path = Path(raw).expanduser()
+        if hasattr(source, "describe"):
+            _console().print(columns_table(source.describe(path, options)))
+        report = source.check(path, options)
+        print_report(report, _console())
         sys.exit(1 if report.problems else 0)
 
     return check

@@ -18,6 +18,7 @@ from ray import tune
 
 from dfpl.config import AugmentConfig, Metric, OptimConfig, RunConfig
 from dfpl.data.packed import DataError, PackedDataset
+from dfpl.data.report import columns_table
 from dfpl.data.scenario import Scenario, parse_scenarios
 from dfpl.data.sources import load as load_source
 from dfpl.fields import ConfigError, SearchSpace, flatten
@@ -274,6 +275,8 @@ def _data(plan: Plan, options: Any, root: Storage) -> tuple[Path, PackedDataset]
     packed = place / f"{plan.source}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
     if not PackedDataset.is_packed(packed):
         console.print(f"packing   {raw} into {packed}")
+        if hasattr(source, "describe"):
+            console.print(columns_table(source.describe(raw, options.source)))
         source.pack(raw.absolute(), packed, options.source)
     return packed, PackedDataset.load(packed)
 

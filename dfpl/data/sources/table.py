@@ -52,7 +52,7 @@ LISTS: dict[str, Kind] = {"numeric": "numeric", "category": "category", "exclude
 class Options(PackOptions):
     """Which column is what. Lists of columns are separated by commas."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
+    dataset: Annotated[str, Field(pattern=r"^[\w.-]*$")] = ""
     """Name of the data set; default: the table's file name, or its folder's where the file is
     called table or data."""
     images: str = ""
@@ -124,7 +124,7 @@ def _read(raw: Path, options: Options) -> tuple[pd.DataFrame, list[Column], RawS
     numbered = pd.Series([f"row-{number}" for number in range(1, len(frame) + 1)], dtype=str)
     ids = column(frame, roles["id"]) if "id" in roles else numbered
     samples = RawSamples(
-        name=options.name or _default_name(raw),
+        name=options.dataset or _default_name(raw),
         source=f"table {raw.name}, label {roles['label']}",
         id=ids,
         group=column(frame, roles["group"]) if "group" in roles else ids,
