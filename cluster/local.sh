@@ -16,9 +16,9 @@ export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$runs/.ray_token"
 export RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=1 PYTHONUNBUFFERED=1
 unset RAY_ADDRESS
 
-read -r port dashboard < <(python - <<'PY'
+read -r port dashboard agent < <(python - <<'PY'
 import socket
-free = [socket.socket() for _ in range(2)]
+free = [socket.socket() for _ in range(3)]
 for s in free:
     s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in free))
@@ -27,7 +27,7 @@ PY
 log="$runs/ray_head.log"
 temp=$(mktemp -d /tmp/dfpl-ray.XXXXXX)
 ray start --head --block --node-ip-address=127.0.0.1 --port="$port" --dashboard-host=127.0.0.1 \
-    --dashboard-port="$dashboard" --temp-dir="$temp" --min-worker-port=0 --max-worker-port=0 >"$log" 2>&1 &
+    --dashboard-port="$dashboard" --dashboard-agent-listen-port="$agent" --temp-dir="$temp" --min-worker-port=0 --max-worker-port=0 >"$log" 2>&1 &
 head=$!
 finish() {
     kill "$head" 2>/dev/null || true
@@ -35,14 +35,15 @@ finish() {
     rm -rf "$temp"
 }
 trap finish EXIT
-for _ in $(seq 120); do
-    ray job list --address "http://127.0.0.1:$dashboard" >/dev/null 2>&1 && ready=yes && break
+address="http://127.0.0.1:$dashboard"
+for _ in $(seq 60); do  # the head can take jobs only some seconds after it answers
+    ray job submit --address "$address" --no-wait -- true >>"$log" 2>&1 && ready=yes && break
     kill -0 "$head" 2>/dev/null || { cat "$log" >&2; exit 1; }
-    sleep 0.5
+    sleep 1
 done
-[ "${ready:-}" = yes ] || { echo "the Ray head did not answer within 60 s; see $log" >&2; exit 1; }
-echo "Ray head on 127.0.0.1:$port, dashboard http://127.0.0.1:$dashboard, log $log"
+[ "${ready:-}" = yes ] || { echo "the Ray head took no job within 60 s; see $log" >&2; exit 1; }
+echo "Ray head on 127.0.0.1:$port, dashboard $address, log $log"
 
 cd "$here"
-ray job submit --address "http://127.0.0.1:$dashboard" --working-dir . --log-style=record -- \
-    python studies/tune_dvm.py --storage "$runs" --name "$name" "$@"
+ray job submit --address "$address" --working-dir . -- \
+    python studies/tune_dvm.py --storage "$runs" --name "$name" "$@" 2>>"$log"
