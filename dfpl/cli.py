@@ -1,10 +1,10 @@
-"""The command `dfpl`: data, best, train, evaluate, predict. Heavy imports wait until they are used."""
+"""The command `dfpl`: data, best, train, evaluate, predict; heavy imports wait until used."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
@@ -169,7 +169,7 @@ def predict(
     features = {*trained.schema.numeric, *trained.schema.category}
     kept = cells[[name for name in cells.columns if name not in features]]
     for column in reversed(kept.columns):
-        found.insert(0, column, kept[column].to_numpy())
+        found.insert(0, str(column), kept[column].tolist())
     text = found.to_csv(index=False)
     if out:
         Path(out).expanduser().write_text(text)
@@ -210,9 +210,14 @@ def data() -> None:
 
 
 def _check(source: ModuleType) -> Callable[..., None]:
-    options_type = source.Options
+    default = source.Options()
 
-    def check(raw: Positional[str], /, *, options: Flat[options_type] = options_type()) -> None:  # noqa: B008
+    def check(
+        raw: Positional[str],
+        /,
+        *,
+        options: Flat[source.Options] = default,  # pyright: ignore
+    ) -> None:
         """List every problem of raw data at once, and counts beside the expected ones.
 
         Exit code 1 says that training is impossible.
@@ -233,14 +238,14 @@ def _check(source: ModuleType) -> Callable[..., None]:
 
 
 def _pack(source: ModuleType) -> Callable[..., None]:
-    options_type = source.Options
+    default = source.Options()
 
     def pack(
         raw: Positional[str],
         out: Positional[str],
         /,
         *,
-        options: Flat[options_type] = options_type(),  # noqa: B008
+        options: Flat[source.Options] = default,  # pyright: ignore
     ) -> None:
         """Pack raw data into arrays that studies read.
 
@@ -263,7 +268,8 @@ def _data_commands() -> tyro.extras.SubcommandApp:
     for name, make in (("check", _check), ("pack", _pack)):
         of_source = tyro.extras.SubcommandApp()
         for source in sources.names():
-            of_source.command(make(sources.load(source)), name=source)
+            command: Any = make(sources.load(source))
+            of_source.command(command, name=source)
         app.command(of_source, name=name)
     return app
 
@@ -274,7 +280,8 @@ def main() -> None:
     app = tyro.extras.SubcommandApp()
     for command in (best, train, evaluate, predict):
         app.command(command)
-    app.command(_data_commands() if arguments[:1] == ["data"] else data, name="data")
+    below_data: Any = _data_commands() if arguments[:1] == ["data"] else data
+    app.command(below_data, name="data")
     try:
         app.cli(args=arguments, prog="dfpl")
     except (ValueError, FileNotFoundError, PermissionError) as error:

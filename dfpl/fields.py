@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-
 C = TypeVar("C", bound="Config")  # not typing.Self: shape checks in tests cannot read it
 
 
@@ -91,7 +90,7 @@ def explain(error: ValidationError, owner: type[BaseModel], prefix: str = "") ->
             known = [f"{inside}{field}" for field in _fields_at(owner, parents)]
             lines.append(unknown_name(name, known))
         elif problem["type"] == "value_error":
-            lines.append(str(problem["ctx"]["error"]))
+            lines.append(str(problem.get("ctx", {}).get("error", problem["msg"])))
         else:
             rule = problem["msg"].removeprefix("Input ").removeprefix("should ")
             lines.append(f"{name} should {rule}, got {problem['input']!r}")

@@ -231,7 +231,7 @@ class Model(Method):
         return terms
 
     def _prototype_terms(self, sides: tuple[Side, Side]) -> dict[str, Float[Tensor, ""]]:
-        branches = [
+        branches: list[Any] = [
             (branch.prototypes, side.present)
             for side in sides
             for branch in (side.shared, side.specific)
@@ -247,7 +247,8 @@ class Model(Method):
         }
         if self.config.diversity:
             terms["diversity"] = _total(
-                diversity_loss(*branch, self.config.delta) for branch in branches
+                diversity_loss(prototypes, present, self.config.delta)
+                for prototypes, present in branches
             )
         return terms
 

@@ -18,9 +18,9 @@ from dfpl.checkpoint import load_weights, save_weights
 from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import DataError, PackedDataset, Schema
-from dfpl.data.packing import category_codes, read_image
-from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
+from dfpl.data.packing import category_codes, column, read_image
 from dfpl.data.scenario import Scenario
+from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
 from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import unknown_name
 from dfpl.method import Method, build
@@ -82,7 +82,6 @@ class TrainedModel:
             statistics=Statistics.from_dict(facts["statistics"]),
             scores=facts["scores"],
         )
-
 
     def refuse_other_data(self, packed: PackedDataset) -> None:
         """Columns and classes must be those the model was trained on; the rows may be others."""
@@ -182,11 +181,11 @@ def _read_table(
     category = np.zeros((N, len(schema.category)), dtype=np.int32)
     if has_columns:
         for at, name in enumerate(schema.numeric):
-            numeric[:, at] = numeric_cells(cells[name])
+            numeric[:, at] = numeric_cells(column(cells, name))
         for at, (name, levels) in enumerate(schema.category.items()):
-            category[:, at] = category_codes(category_cells(cells[name]), levels)
+            category[:, at] = category_codes(category_cells(column(cells, name)), levels)
     filled = np.concatenate([~np.isnan(numeric), category != 0], axis=1).any(axis=1)
-    return numeric, category, filled
+    return numeric, category, np.asarray(filled)
 
 
 def predict(model: TrainedModel, rows: PackedDataset, device: torch.device) -> pd.DataFrame:

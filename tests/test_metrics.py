@@ -192,12 +192,11 @@ def by_sklearn(
     shares, positive = probabilities(logits, task), truth(label, C)
     scored = [c for c in range(C) if (weights * positive[:, c]).any()]
     given: dict[str, Any] = {"sample_weight": weights}
+    silent: dict[str, Any] = {"zero_division": 0}
     if task == "multiclass":
         guess = shares.argmax(axis=1)
         accuracy = accuracy_score(label, guess, **given)
-        balanced = recall_score(
-            label, guess, labels=scored, average="macro", zero_division=0, **given
-        )
+        balanced = recall_score(label, guess, labels=scored, average="macro", **given, **silent)
     else:
         guess = shares > 0.5
         accuracy = np.mean([accuracy_score(positive[:, c], guess[:, c], **given) for c in range(C)])

@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 import numpy as np
 from jaxtyping import Bool
@@ -39,7 +39,7 @@ class Scenario(Config):
                 f"no scenario {text!r}: it is a pattern (tabular, image, both) and a rate in "
                 f"percent from 0 to 100, such as both-50"
             )
-        return cls(pattern=found[1], rate=float(found[2]) / 100, seed=seed)
+        return cls(pattern=cast(Pattern, found[1]), rate=float(found[2]) / 100, seed=seed)
 
     def __str__(self) -> str:
         return f"{self.pattern}-{100 * self.rate:g}"
@@ -74,7 +74,7 @@ class Scenario(Config):
         """
         complete = present.all(axis=1)
         available = present.copy()
-        available[complete] = self.draw([sample_ids[i] for i in np.flatnonzero(complete)])
+        available[complete] = self.draw([sample_ids[i] for i in np.flatnonzero(complete).tolist()])
         return available
 
 

@@ -57,7 +57,7 @@ def _stages(network: ImageNetwork) -> tuple[list[nn.Module], int]:
             net = ResNet("basic", [1, 1, 1, 1], [16, 32, 64, 128], **_SMALL)
             channels = 128
     stem = [net.conv1, net.bn1, net.act] + ([] if net.no_max_pool else [net.maxpool])
-    stages = [nn.Sequential(*stem), net.layer1, net.layer2, net.layer3, net.layer4]
+    stages: list[nn.Module] = [nn.Sequential(*stem), net.layer1, net.layer2, net.layer3, net.layer4]
     return stages, channels
 
 

@@ -6,7 +6,6 @@ from typing import Any
 from ray import tune
 from rich.console import Console
 
-
 console = Console(highlight=False, soft_wrap=True)
 if not console.is_terminal:
     console = Console(highlight=False, soft_wrap=True, width=110)  # a job's log
@@ -29,7 +28,8 @@ class Progress(tune.Callback):
         self._line(trial, "failed", None)
 
     def _line(self, trial: Any, state: str, value: float | None) -> None:
-        search, number = trial.config["search"], trial.config["trial"]
+        search = trial.config.get("search", "sweep")
+        number = trial.config.get("trial", trial.config.get("run"))
         self.done += 1
         if state == "complete" and value is not None:
             self.best[search] = max(value, self.best.get(search, value))

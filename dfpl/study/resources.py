@@ -33,8 +33,9 @@ class Resources:
         return {**wanted, "GPU": self.gpus_per_worker} if self.gpus_per_worker else wanted
 
     def of_trial(self) -> dict[str, float] | tune.PlacementGroupFactory:
-        """What Tune reserves. Under Ray Train the trial is a driver that holds 1 MB
-        (Tune allows no empty request): its workers have a placement group of their own, and drivers must not starve them."""
+        """What Tune reserves. Under Ray Train the trial is a driver that holds 1 MB (Tune allows
+        no empty request): its workers have a placement group of their own, and drivers must not
+        starve them."""
         return self.per_worker if self.launcher == "inline" else {"memory": 1e6}
 
     def __str__(self) -> str:

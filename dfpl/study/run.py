@@ -6,7 +6,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -28,9 +29,16 @@ from dfpl.study.best import export, table
 from dfpl.study.objective import Objective, groups
 from dfpl.study.progress import Progress, console
 from dfpl.study.records import RecordStore
-from dfpl.study.resources import Resources, fit_to_cluster
+from dfpl.study.resources import fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher
-from dfpl.study.tuning import HalvingActor, TrialSettings, tune_trial
+from dfpl.study.tuning import (
+    HalvingActor,
+    Launch,
+    SearchSettings,
+    SweepSettings,
+    tune_run,
+    tune_trial,
+)
 
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # one report of a worker per interval
@@ -98,11 +106,17 @@ class Plan:
 
 def main(plan: Plan, argv: Sequence[str] | None = None) -> None:
     """Run a study from the command line; ends the process with 2 on a wrong choice."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    with complaints_end_with_2():
+        study(plan, list(sys.argv[1:] if argv is None else argv))
+
+
+@contextmanager
+def complaints_end_with_2() -> Iterator[None]:
+    """Prepare the environment of a study, and turn what a person chose wrongly into a line."""
     for name, value in {**RAY_ENVIRONMENT, **DRIVER_ENVIRONMENT}.items():
         os.environ.setdefault(name, value)
     try:
-        study(plan, arguments)
+        yield
     except (ConfigError, DataError, StorageError) as error:
         console.print(f"error: {error}", style="bold red", markup=False)
         sys.exit(2)
@@ -120,13 +134,19 @@ def study(plan: Plan, arguments: list[str]) -> None:
     space = _space(plan, arguments)
     store = RecordStore(root)
     _same_study_as_before(store, base, options.study)
-    _connect()
+    connect()
     resources = fit_to_cluster(
         options.study.workers, options.study.gpus_per_worker, options.study.concurrent
     )
     console.print(f"data      {data} ({len(packed)} samples, {packed.schema.num_classes} classes)")
     console.print(f"study     {root}\nresources {resources}")
-    search(base, space, scenarios, options.study, store, data, resources)
+    launch = Launch(
+        store=store,
+        data=data,
+        resources=resources,
+        checkpoint_every_s=options.study.checkpoint_every_s,
+    )
+    search(base, space, scenarios, options.study, launch)
     console.print(table(store))
     export(store, root)
     where = root.root
@@ -140,12 +160,10 @@ def study(plan: Plan, arguments: list[str]) -> None:
 
 def search(
     base: RunConfig,
-    space: Any,
+    space: SearchSpace,
     scenarios: list[Scenario],
     options: Options,
-    store: RecordStore,
-    data: Path,
-    resources: Resources,
+    launch: Launch,
 ) -> tune.ResultGrid:
     """All trials of a study through Tune. The same call again goes on where it ended."""
     searches = groups(options.objective, scenarios)
@@ -155,47 +173,82 @@ def search(
         objective=options.objective,
         scenarios=scenarios,
         trials=options.trials,
-        store=store,
+        store=launch.store,
     )
-    epochs = base.optim.epochs
-    halving = HalvingActor.remote(epochs=epochs, grace=options.grace or max(1, epochs // 9))
-    for record in store.read_all():
-        for row in store.epochs(record.run_id):
-            halving.go_on.remote(record.run_id, record.scenario, int(row["epoch"]), row["value"])
-    settings = TrialSettings(
+    settings = SearchSettings(
+        **vars(launch),
         base=base,
         objective=options.objective,
         searches=searches,
-        store=store,
-        data=data,
-        resources=resources,
-        halving=halving,
-        checkpoint_every_s=options.checkpoint_every_s,
+        halving=_halving(base.optim.epochs, options.grace, launch.store, set(searches)),
     )
-    store.root.delete_folder("ray")  # a view: Tune shows finished trials again
+    tuning = tune.TuneConfig(
+        metric="value",
+        mode="max",
+        search_alg=searcher,
+        num_samples=options.trials * len(searches),
+        max_concurrent_trials=launch.resources.concurrent,
+        trial_name_creator=_trial_name,
+        trial_dirname_creator=_trial_name,
+        reuse_actors=launch.resources.launcher == "inline",
+    )
+    trainable = tune.with_parameters(tune_trial, settings=settings)
+    return _tune("ray", trainable, tuning, None, launch, options.trials * len(searches))
+
+
+def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
+    """Train a list of runs, each whole; finished ones are not repeated. Refuses a run listed
+    twice."""
+    ids = [run.run_id for run in runs]
+    twice = {run_id for run_id in ids if ids.count(run_id) > 1}
+    if twice:
+        raise ConfigError(f"{name} lists {len(twice)} runs twice, e.g. {min(twice)}")
+    settings = SweepSettings(**vars(launch), name=name, runs=runs)
+    tuning = tune.TuneConfig(
+        metric="value",
+        mode="max",
+        max_concurrent_trials=launch.resources.concurrent,
+        reuse_actors=launch.resources.launcher == "inline",
+    )
+    trainable = tune.with_parameters(tune_run, settings=settings)
+    space = {"run": tune.grid_search(list(range(len(runs))))}
+    return _tune(f"ray_{name}", trainable, tuning, space, launch, len(runs))
+
+
+def _tune(
+    name: str,
+    trainable: Any,
+    tuning: tune.TuneConfig,
+    space: dict[str, Any] | None,
+    launch: Launch,
+    total: int,
+) -> tune.ResultGrid:
+    root = launch.store.root
+    root.delete_folder(name)  # a view: Tune shows finished trials again
     tuner = tune.Tuner(
-        tune.with_resources(
-            tune.with_parameters(tune_trial, settings=settings), resources.of_trial()
-        ),
-        tune_config=tune.TuneConfig(
-            metric="value",
-            mode="max",
-            search_alg=searcher,
-            num_samples=options.trials * len(searches),
-            max_concurrent_trials=resources.concurrent,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
-            reuse_actors=resources.launcher == "inline",
-        ),
+        tune.with_resources(trainable, launch.resources.of_trial()),
+        param_space=space,
+        tune_config=tuning,
         run_config=tune.RunConfig(
-            name="ray",
-            storage_path=store.root.path if store.root.is_local else store.root.root,
+            name=name,
+            storage_path=root.path if root.is_local else root.root,
             failure_config=tune.FailureConfig(max_failures=2),
-            callbacks=[Progress(options.trials * len(searches))],
+            callbacks=[Progress(total)],
             verbose=0,
         ),
     )
     return tuner.fit()
+
+
+def _halving(epochs: int, grace: int | None, store: RecordStore, searches: set[str]) -> Any:
+    """The actor that runs ask; it knows what the finished runs of these searches reached."""
+    halving = HalvingActor.remote(epochs=epochs, grace=grace or max(1, epochs // 9))
+    for record in store.read_all():
+        if record.search in searches:
+            for row in store.epochs(record.run_id):
+                place = (record.run_id, record.scenario, int(row["epoch"]))
+                halving.go_on.remote(*place, row["value"])
+    return halving
 
 
 def _trial_name(trial: Any) -> str:
@@ -347,7 +400,7 @@ def _same_study_as_before(store: RecordStore, base: RunConfig, options: Options)
     store.root.write_json("study.json", now)
 
 
-def _connect() -> None:
+def connect() -> None:
     """Join the cluster of this job or machine, or start one for this process alone."""
     if ray.is_initialized():
         return

@@ -10,7 +10,7 @@ import torch
 
 from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, View
-from dfpl.data.packed import DataError, PackedDataset
+from dfpl.data.packed import DataError, PackedDataset, Split
 from dfpl.distributed import rank, world_size
 from dfpl.evaluate import predict_split
 from dfpl.fields import ConfigError
@@ -104,7 +104,10 @@ def predict_splits(
     run: RunConfig, packed: PackedDataset, fitted: Fitted, device: torch.device
 ) -> Predictions:
     """Validation with what the run's scenario leaves, test in all three states."""
-    views = {"val": View.of(packed, "val", run.scenario), "test": View.of(packed, "test")}
+    views: dict[Split, View] = {
+        "val": View.of(packed, "val", run.scenario),
+        "test": View.of(packed, "test"),
+    }
     size = run.optim.batch_size
     return concatenate(
         [

@@ -1,6 +1,7 @@
 """The Tune side of a trial: which runs it has, how they report, and when it gives up."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import nan
 from pathlib import Path
@@ -19,24 +20,41 @@ from dfpl.study.resources import Resources
 from dfpl.study.trial import Job, run_once
 from dfpl.train import Runtime
 
+Ask = Callable[[dict[str, float]], bool]
+"""Told about an epoch, says whether the run may go on."""
+
 
 @dataclass(frozen=True, kw_only=True)
-class TrialSettings:
-    """What all trials of a study have in common."""
+class Launch:
+    """Where the runs of a study find their data, leave their records and get their workers."""
+
+    store: RecordStore
+    data: Path
+    resources: Resources
+    checkpoint_every_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchSettings(Launch):
+    """What all trials of a search have in common."""
 
     base: RunConfig
     objective: Objective
     searches: dict[str, list[Scenario]]
     """Scenarios that the trials of each search meet."""
-    store: RecordStore
-    data: Path
-    resources: Resources
     halving: Any
     """Handle of the SuccessiveHalving actor."""
-    checkpoint_every_s: float
 
 
-def tune_trial(config: dict[str, Any], settings: TrialSettings) -> None:
+@dataclass(frozen=True, kw_only=True)
+class SweepSettings(Launch):
+    """A list of runs, each trained whole."""
+
+    name: str
+    runs: list[RunConfig]
+
+
+def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
     """All runs of one trial, one after another; the trial ends with the first that does.
 
     `config` holds the search, the number of the trial and its point under dotted names. A failed
@@ -65,9 +83,9 @@ def _replay(record: Record, store: RecordStore, describe: "Describing") -> None:
 
 
 def _train(
-    run: RunConfig, config: dict[str, Any], settings: TrialSettings, before: list[float]
+    run: RunConfig, config: dict[str, Any], settings: SearchSettings, before: list[float]
 ) -> Record:
-    """Train one run with the launcher of the study and return its record."""
+    """Train one run of a trial and return its record."""
     suggestion = settings.store.root.read_json(
         f"suggestions/{config['search']}-{config['trial']:05d}.json"
     )
@@ -80,10 +98,37 @@ def _train(
         launcher=settings.resources.launcher,
     )
     ask = Asking(run, settings.halving, never=config["trial"] == 0)
-    describe = Describing(len(before), run.optim.epochs)
-    if settings.resources.launcher == "inline":
-        return run_once(run, job, _inline_runtime(run, settings, ask, describe))
-    return _train_on_workers(run, job, settings, ask, describe)
+    return execute(run, job, settings, ask, Describing(len(before), run.optim.epochs))
+
+
+def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
+    """One run of a sweep; `config` holds its position in the list."""
+    run = settings.runs[config["run"]]
+    record, describe = settings.store.read(run.run_id), Describing(0, run.optim.epochs)
+    if record is None:
+        job = Job(
+            store=settings.store,
+            data=settings.data,
+            search=settings.name,
+            trial=config["run"],
+            launcher=settings.resources.launcher,
+        )
+        record = execute(run, job, settings, _always, describe)
+    else:
+        _replay(record, settings.store, describe)
+    value = record.value if record.state == "complete" else nan
+    tune.report({"value": value, "state": record.state, "run_id": record.run_id})
+
+
+def _always(row: dict[str, float]) -> bool:
+    return True
+
+
+def execute(run: RunConfig, job: Job, launch: Launch, ask: Ask, describe: "Describing") -> Record:
+    """Train a run with the launcher that fits its workers, and return its record."""
+    if launch.resources.launcher == "inline":
+        return run_once(run, job, _inline_runtime(run, launch, ask, describe))
+    return _train_on_workers(run, job, launch, ask, describe)
 
 
 @dataclass(frozen=True)
@@ -96,8 +141,8 @@ class Asking:
 
     def __call__(self, row: dict[str, float]) -> bool:
         question = (self.run.run_id, str(self.run.scenario), int(row["epoch"]), row["value"])
-        answer = ray.get(self.halving.go_on.remote(*question))
-        return answer or self.never
+        answer: Any = ray.get(self.halving.go_on.remote(*question))
+        return bool(answer) or self.never
 
 
 @dataclass(frozen=True)
@@ -112,9 +157,7 @@ class Describing:
         return {**row, "step": step, "state": "running"}
 
 
-def _inline_runtime(
-    run: RunConfig, settings: TrialSettings, ask: Asking, describe: Describing
-) -> Runtime:
+def _inline_runtime(run: RunConfig, launch: Launch, ask: Ask, describe: Describing) -> Runtime:
     def report(row: dict[str, float]) -> bool:
         tune.report(describe(row))
         return ask(row)
@@ -123,27 +166,29 @@ def _inline_runtime(
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
         report=report,
-        checkpoints=settings.store.root / f"checkpoints/{run.run_id}",
-        checkpoint_every_s=settings.checkpoint_every_s,
+        checkpoints=launch.store.root / f"checkpoints/{run.run_id}",
+        checkpoint_every_s=launch.checkpoint_every_s,
     )
 
 
 def _train_on_workers(
-    run: RunConfig, job: Job, settings: TrialSettings, ask: Asking, describe: Describing
+    run: RunConfig, job: Job, launch: Launch, ask: Ask, describe: Describing
 ) -> Record:
+    from ray.train.v2.api.exceptions import TrainingFailedError
+
     from dfpl.study.worker import fit_on_workers
 
     shared = {
         "ask": ask,
         "describe": describe,
-        "checkpoint_every_s": settings.checkpoint_every_s,
+        "checkpoint_every_s": launch.checkpoint_every_s,
     }
     try:
-        fit_on_workers(run, job, settings.resources, shared)
-    except ray.train.TrainingFailedError as error:
+        fit_on_workers(run, job, launch.resources, shared)
+    except TrainingFailedError as error:
         reason = f"the workers failed again and again: {error}"
-        return settings.store.fail(run, job.search, job.trial, reason)
-    record = settings.store.read(run.run_id)
+        return launch.store.fail(run, job.search, job.trial, reason)
+    record = launch.store.read(run.run_id)
     assert record is not None
     return record
 

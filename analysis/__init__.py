@@ -1,0 +1,1 @@
+"""Records -> tables and figures; needs neither torch nor ray."""
