@@ -19,7 +19,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	touch $@
 
 run: install
-	bash cluster/local.sh $(BIN) make_run
+	bash cluster/local.sh $(BIN) make_run --trials 6
 
 test: install
 	$(BIN)/python -m pytest

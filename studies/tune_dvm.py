@@ -23,9 +23,9 @@ ON_TWIN = {
     "method.tabular_heads": 4,
     "method.tabular_shared_depth": 1,
     "method.tabular_branch_depth": 1,
-    "optim.batch_size": 32,
-    "optim.epochs": 9,
-    "optim.learning_rate": 2e-3,
+    "optim.batch_size": 16,
+    "optim.epochs": 18,
+    "optim.learning_rate": 3e-3,
 }
 
 if __name__ == "__main__":

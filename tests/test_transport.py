@@ -144,6 +144,14 @@ def test_the_gap_closes_on_hard_costs(name: str, K: int, epsilon: float) -> None
     assert_optimal(hard_costs(K, epsilon)[name], epsilon)
 
 
+def test_no_hard_cost_needs_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unbounded Newton steps lose their way among points on a line and need more than 300."""
+    monkeypatch.setattr("dfpl.transport.MOST_STEPS", 120)
+    for cost in hard_costs(16, 1e-3).values():
+        if cost.max() <= 1e6:
+            assert entropic_transport(cost, 1e-3).violation.max() <= 1e-10
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_raw_prototypes_in_512_dimensions_are_solved(dtype: torch.dtype) -> None:
     image, tabular = randn(64, 5, 512), randn(64, 5, 512, seed=1)

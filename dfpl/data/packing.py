@@ -161,9 +161,10 @@ def check(samples: RawSamples, options: PackOptions) -> Report:
     All picture files are looked for, and 20 of them, evenly spread, are decoded; `pack` decodes
     all.
     """
-    ready = prepare(samples, options)
+    usable = _usable(samples, options)
+    ready = _limited(usable, options)
     bad = [text for _, text in _probe(ready, options)]
-    problems, notes = problems_of(ready), _warnings(samples, ready)
+    problems, notes = problems_of(ready), _warnings(usable, ready)
     if bad:
         stop = options.bad_image == "error"
         (problems if stop else notes).append(_bad_images(bad, options))
@@ -196,14 +197,18 @@ def pack(
 
 def prepare(samples: RawSamples, options: PackOptions) -> RawSamples:
     """Leave out what has no label or no content, sort by id, draw the split, limit infinities."""
+    return _limited(_usable(samples, options), options)
+
+
+def _usable(samples: RawSamples, options: PackOptions) -> RawSamples:
     samples = samples.drop(samples.label.isna().to_numpy(), "no label")
     empty = samples.image.isna().to_numpy() & ~samples.has_table
     samples = samples.drop(empty, "neither image nor table")
     ids = samples.id.fillna("").astype(str).tolist()
     samples = samples.take(np.array(sorted(range(len(ids)), key=ids.__getitem__), dtype=np.int64))
-    if samples.split is None:
-        samples = dataclasses.replace(samples, split=draw_split(samples, options))
-    return _limited(samples) if options.infinite == "limit" else samples
+    if samples.split is not None:
+        return samples
+    return dataclasses.replace(samples, split=draw_split(samples, options))
 
 
 def draw_split(samples: RawSamples, options: PackOptions) -> pd.Series:
@@ -214,7 +219,8 @@ def draw_split(samples: RawSamples, options: PackOptions) -> pd.Series:
 
         sum over classes c and splits s of  (filled_cs - target_cs)^2 / target_cs
 
-    A class with three groups or more is in every split. Row order has no influence.
+    A class with three groups or more is in every split, unless another class that shares a group
+    with it needs that group elsewhere. Row order has no influence.
     """
     seed, shares = options.split_seed, {"val": options.val, "test": options.test}
     shares = {"train": 1 - options.val - options.test, **shares}
@@ -263,8 +269,10 @@ def _numbers(samples: RawSamples) -> Float32[np.ndarray, "N Fn"]:
         return samples.numeric.to_numpy(dtype=np.float64, na_value=np.nan).astype(np.float32)
 
 
-def _limited(samples: RawSamples) -> RawSamples:
+def _limited(samples: RawSamples, options: PackOptions) -> RawSamples:
     """Replace each infinity by its column's extreme finite number among the training rows."""
+    if options.infinite == "error":
+        return samples
     numbers = _numbers(samples)
     assert samples.split is not None
     train = numbers[(samples.split == "train").to_numpy()]
@@ -340,15 +348,15 @@ def _infinities(samples: RawSamples) -> list[str]:
     ]
 
 
-def _warnings(samples: RawSamples, ready: RawSamples) -> list[str]:
+def _warnings(usable: RawSamples, ready: RawSamples) -> list[str]:
     """What a person should know: rows left out, limits taken, levels unseen in training."""
     reasons = Counter(ready.dropped["reason"].tolist())
     found = [f"{count} rows left out: {reason}" for reason, count in reasons.most_common(SHOWN)]
-    infinite = np.isinf(_numbers(samples)).sum(axis=0) - np.isinf(_numbers(ready)).sum(axis=0)
+    infinite = (np.isinf(_numbers(usable)) & np.isfinite(_numbers(ready))).sum(axis=0)
     found += [
         f"column {name!r}: {count} infinite numbers are replaced by the training rows' limits"
-        for name, count in zip(samples.numeric.columns, infinite, strict=True)
-        if count > 0 and not _infinities(ready)
+        for name, count in zip(ready.numeric.columns, infinite, strict=True)
+        if count
     ]
     for name, levels in vocabulary(ready).items():
         unseen = int((category_codes(column(ready.category, name), levels) == UNSEEN).sum())
