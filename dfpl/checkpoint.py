@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from dfpl.fields import Row
 from dfpl.storage import Storage
 
 Weights = dict[str, Tensor]
@@ -25,7 +26,7 @@ class Progress:
     """Weights of the best epoch so far."""
     best_epoch: int = -1
     best_value: float = float("-inf")
-    rows: list[dict[str, float]] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
     """One dictionary per finished epoch."""
     seconds: float = 0.0
     generator: Tensor = field(default_factory=torch.get_rng_state)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from dfpl.fields import ConfigError
+from dfpl.fields import ConfigError, Row
 
 if TYPE_CHECKING:
     import torch
@@ -297,8 +297,8 @@ def _device(wanted: str) -> "torch.device":
     return torch.device(wanted)
 
 
-def _print_epoch(metric: str) -> Callable[[dict[str, float]], bool]:
-    def report(row: dict[str, float]) -> bool:
+def _print_epoch(metric: str) -> Callable[[Row], bool]:
+    def report(row: Row) -> bool:
         epoch, loss = int(row["epoch"]), row["train/objective"]
         print(f"epoch {epoch:3}  objective {loss:9.4f}  val/{metric} {row[f'val/{metric}']:.4f}")
         return True

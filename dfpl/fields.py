@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+Row = dict[str, int | float]
+"""What is known of one epoch of a run: numbers by name."""
 C = TypeVar("C", bound="Config")  # not typing.Self: shape checks in tests cannot read it
 
 

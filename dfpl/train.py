@@ -15,7 +15,7 @@ from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import PackedDataset
 from dfpl.distributed import rank, use_global_statistics, world_size
 from dfpl.evaluate import logits_under_scenario
-from dfpl.fields import ConfigError
+from dfpl.fields import ConfigError, Row
 from dfpl.method import Method, build, objective
 from dfpl.metrics import measure
 from dfpl.storage import Storage
@@ -25,7 +25,7 @@ def _same(model: nn.Module) -> nn.Module:
     return model
 
 
-def _go_on(row: dict[str, float]) -> bool:
+def _go_on(row: Row) -> bool:
     return True
 
 
@@ -38,7 +38,7 @@ class Runtime:
     """CPU threads of torch; another number may change the last bit of a result."""
     wrap: Callable[[nn.Module], nn.Module] = _same
     """How the model becomes a distributed one."""
-    report: Callable[[dict[str, float]], bool] = _go_on
+    report: Callable[[Row], bool] = _go_on
     """Told about each epoch; False stops the run there (pruned)."""
     checkpoints: Storage | None = None
     """Where a half-trained run is kept; None keeps nothing."""
@@ -55,7 +55,7 @@ class Fitted:
     best_epoch: int
     best_value: float
     """Validation metric of the best epoch, under the run's own scenario."""
-    rows: list[dict[str, float]]
+    rows: list[Row]
     pruned: bool
     seconds: float
     first_batch_at: float
@@ -95,7 +95,7 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
         progress.epochs_done = epoch + 1
         progress.seconds = before + time.monotonic() - started
         _keep_best(progress, method, scores[run.metric])
-        row = {"epoch": epoch + 1, "seconds": progress.seconds, "value": progress.best_value}
+        row: Row = {"epoch": epoch + 1, "seconds": progress.seconds, "value": progress.best_value}
         row |= {f"train/{name}": value for name, value in terms.items()}
         row |= {f"val/{name}": value for name, value in scores.items()}
         progress.rows.append(row)

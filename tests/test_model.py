@@ -67,7 +67,7 @@ def weights_of(model: Model) -> dict[str, np.ndarray]:
             found |= {f"{name}.b1": part.feed_forward[0].bias}
             found |= {f"{name}.W2": part.feed_forward[2].weight.T}
             found |= {f"{name}.b2": part.feed_forward[2].bias}
-    last = model.aggregation
+    last: Any = model.aggregation
     if model.config.fusion == "cma":
         found |= {"aggregation.queries": last.queries, **attention("aggregation", last.attention)}
         found |= {"classifier.weight": last.weight, "classifier.bias": last.bias}
@@ -93,17 +93,17 @@ def output_from_tokens(
     """Run everything behind the encoders."""
     from dfpl.aggregation import gather_evidence
 
-    sides = [
+    image, tabular = (
         _side(
             Tokens(tokens[f"{side}_shared"], tokens[f"{side}_specific"]),
             getattr(model, f"{side}_prototypes"),
             batch.available[:, column],
         )
         for column, side in enumerate(("image", "tabular"))
-    ]
-    evidence, visible = gather_evidence(*sides, batch.available, model.config.scale)
+    )
+    evidence, visible = gather_evidence(image, tabular, batch.available, model.config.scale)
     logits, weights = model.aggregation(evidence, visible)
-    return Output(logits, weights, evidence, *sides, model.gate)
+    return Output(logits, weights, evidence, image, tabular, model.gate)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from typing import Any, Literal
 import pandas as pd
 
 from dfpl.config import RunConfig
-from dfpl.fields import flatten
+from dfpl.fields import Row, flatten
 from dfpl.predictions import Predictions
 from dfpl.storage import Storage
 
@@ -70,7 +70,7 @@ class RecordStore:
     def __init__(self, root: Storage | str | PathLike[str]) -> None:
         self.root = root if isinstance(root, Storage) else Storage(root)
 
-    def save(self, record: Record, rows: list[dict[str, float]], found: Predictions | None) -> None:
+    def save(self, record: Record, rows: list[Row], found: Predictions | None) -> None:
         """Write epochs and predictions, then the record, whose presence is the done mark."""
         if rows:
             stream = io.BytesIO()
@@ -115,7 +115,7 @@ class RecordStore:
             if record is not None:
                 yield record
 
-    def epochs(self, run_id: str) -> list[dict[str, float]]:
+    def epochs(self, run_id: str) -> list[Row]:
         """One dictionary per trained epoch of a finished run."""
         name = f"epochs/{run_id}.parquet"
         if not self.root.exists(name):

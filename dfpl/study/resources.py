@@ -28,11 +28,11 @@ class Resources:
         return "inline" if self.workers == 1 else "train"
 
     @property
-    def per_worker(self) -> dict[str, float]:
-        wanted: dict[str, float] = {"CPU": self.cpus_per_worker}
+    def per_worker(self) -> dict[str, int | float]:
+        wanted: dict[str, int | float] = {"CPU": self.cpus_per_worker}
         return {**wanted, "GPU": self.gpus_per_worker} if self.gpus_per_worker else wanted
 
-    def of_trial(self) -> dict[str, float] | tune.PlacementGroupFactory:
+    def of_trial(self) -> dict[str, int | float] | tune.PlacementGroupFactory:
         """What Tune reserves. Under Ray Train the trial is a driver that holds 1 MB (Tune allows
         no empty request): its workers have a placement group of their own, and drivers must not
         starve them."""

@@ -13,6 +13,7 @@ from ray import tune
 
 from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
+from dfpl.fields import Row
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.objective import Objective, combine
 from dfpl.study.records import Record, RecordStore
@@ -20,7 +21,7 @@ from dfpl.study.resources import Resources
 from dfpl.study.trial import Job, run_once
 from dfpl.train import Runtime
 
-Ask = Callable[[dict[str, float]], bool]
+Ask = Callable[[Row], bool]
 """Told about an epoch, says whether the run may go on."""
 
 
@@ -120,7 +121,7 @@ def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
     tune.report({"value": value, "state": record.state, "run_id": record.run_id})
 
 
-def _always(row: dict[str, float]) -> bool:
+def _always(row: Row) -> bool:
     return True
 
 
@@ -139,7 +140,7 @@ class Asking:
     halving: Any
     never: bool
 
-    def __call__(self, row: dict[str, float]) -> bool:
+    def __call__(self, row: Row) -> bool:
         question = (self.run.run_id, str(self.run.scenario), int(row["epoch"]), row["value"])
         answer: Any = ray.get(self.halving.go_on.remote(*question))
         return bool(answer) or self.never
@@ -152,13 +153,13 @@ class Describing:
     runs_before: int
     epochs: int
 
-    def __call__(self, row: dict[str, float]) -> dict[str, Any]:
+    def __call__(self, row: Row) -> dict[str, Any]:
         step = self.runs_before * self.epochs + int(row["epoch"])
         return {**row, "step": step, "state": "running"}
 
 
 def _inline_runtime(run: RunConfig, launch: Launch, ask: Ask, describe: Describing) -> Runtime:
-    def report(row: dict[str, float]) -> bool:
+    def report(row: Row) -> bool:
         tune.report(describe(row))
         return ask(row)
 

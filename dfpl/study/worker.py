@@ -15,11 +15,12 @@ from torch.nn.parallel import DistributedDataParallel
 
 from dfpl.config import RunConfig
 from dfpl.distributed import rank
+from dfpl.fields import Row
 from dfpl.study.resources import Resources
 from dfpl.study.trial import Job, run_once
 from dfpl.train import Runtime
 
-Ask = Callable[[dict[str, float]], bool]
+Ask = Callable[[Row], bool]
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -34,7 +35,7 @@ def train_worker(config: dict[str, Any]) -> None:
             broadcast_buffers=False,  # statistics of the global batch are the same everywhere
         )
 
-    def report(row: dict[str, float]) -> bool:
+    def report(row: Row) -> bool:
         answer = [ask(row) if rank() == 0 else None]
         dist.broadcast_object_list(answer, src=0)
         ray.train.report(config["describe"](row))
