@@ -43,8 +43,11 @@ class Progress:
         if not folder.exists(LAST):
             return None
         stream = io.BytesIO(folder.read(LAST))
-        values = torch.load(stream, map_location=device, weights_only=True)
-        return cls(**{**values, "generator": values["generator"].cpu()})
+        try:
+            values = torch.load(stream, map_location=device, weights_only=True)
+            return cls(**{**values, "generator": values["generator"].cpu()})
+        except (RuntimeError, EOFError, KeyError, TypeError):
+            return None  # torn, or of another version: the run starts anew
 
 
 def clone(weights: Weights) -> Weights:

@@ -90,8 +90,8 @@ def use_global_statistics(model: nn.Module) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, nn.modules.batchnorm._BatchNorm):
             twin = GlobalBatchNorm(child.num_features, child.eps, child.momentum or 0.1)
-            twin.load_state_dict(child.state_dict())
-            setattr(model, name, twin)
+            twin.to(child.weight).load_state_dict(child.state_dict())
+            setattr(model, name, twin.train(child.training))
         else:
             use_global_statistics(child)
     return model

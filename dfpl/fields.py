@@ -2,6 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -58,7 +59,8 @@ class Config(BaseModel):
 
 
 def _plain(value: Any) -> Any:
-    return value.to_dict() if isinstance(value, Config) else value
+    """A copy in plain values, so that changing it leaves the frozen config as it is."""
+    return value.to_dict() if isinstance(value, Config) else deepcopy(value)
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -91,6 +93,8 @@ def explain(error: ValidationError, owner: type[BaseModel], prefix: str = "") ->
             inside = prefix + "".join(f"{part}." for part in parents)
             known = [f"{inside}{field}" for field in _fields_at(owner, parents)]
             lines.append(unknown_name(name, known))
+        elif problem["type"] == "missing":
+            lines.append(f"{name} is missing")
         elif problem["type"] == "value_error":
             lines.append(str(problem.get("ctx", {}).get("error", problem["msg"])))
         else:

@@ -124,6 +124,7 @@ def test_value_and_plan_are_those_of_pot(K: int, scale: float, epsilon: float) -
         tol=1e-13,
         grad="detach",
     )
+    assert pot.plan is not None
     expected = (pot.plan * cost - epsilon * torch.special.entr(pot.plan)).sum(dim=(1, 2))
     result = entropic_transport(cost, epsilon)
     torch.testing.assert_close(result.value, expected, rtol=1e-7, atol=1e-9 * scale)
