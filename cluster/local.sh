@@ -32,7 +32,11 @@ head=$!
 finish() {
     kill "$head" 2>/dev/null || true
     wait "$head" 2>/dev/null || true
-    rm -rf "$temp"
+    for _ in $(seq 20); do  # its processes write for a moment longer
+        rm -rf "$temp" 2>/dev/null && return 0
+        sleep 0.5
+    done
+    echo "left behind: $temp" >&2
 }
 trap finish EXIT
 address="http://127.0.0.1:$dashboard"

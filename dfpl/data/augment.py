@@ -28,7 +28,7 @@ def sample_keys(ids: Sequence[str]) -> UInt64[np.ndarray, " N"]:
 
 def uniforms(
     keys: UInt64[np.ndarray, " B"], seed: int, epoch: int
-) -> Float[np.ndarray, "B {NUM_DRAWS}"]:
+) -> Float[np.ndarray, "B 9"]:
     """Numbers in [0, 1) from (sample, seed, epoch, purpose) by two rounds of splitmix64."""
     run = int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}".encode(), digest_size=8).digest())
     purpose = np.arange(NUM_DRAWS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
@@ -44,7 +44,7 @@ def _splitmix(x: UInt64[np.ndarray, "..."]) -> UInt64[np.ndarray, "..."]:
 
 
 def augment(
-    image: Float[Tensor, "B 3 H W"], draws: Float[Tensor, "B {NUM_DRAWS}"], config: AugmentConfig
+    image: Float[Tensor, "B 3 H W"], draws: Float[Tensor, "B 9"], config: AugmentConfig
 ) -> Float[Tensor, "B 3 H W"]:
     """Flip, crop, rotate and recolour pictures with values in [0, 1]."""
     if config.flip or config.crop < 1 or config.rotation:
@@ -53,7 +53,7 @@ def augment(
     return _recolour(image, draws[:, 6:9], config.colour) if config.colour else image
 
 
-def _affine(draws: Float[Tensor, "B {NUM_DRAWS}"], config: AugmentConfig) -> Float[Tensor, "B 2 3"]:
+def _affine(draws: Float[Tensor, "B 9"], config: AugmentConfig) -> Float[Tensor, "B 2 3"]:
     """Where each output pixel comes from: a random resized crop, rotated, perhaps mirrored."""
     flip, area, aspect, across, down, angle = draws[:, :6].unbind(dim=1)
     side = (config.crop + (1 - config.crop) * area).sqrt()
