@@ -14,7 +14,7 @@ import pandas as pd
 
 from dfpl.data.scenario import Scenario
 from dfpl.fields import flatten
-from dfpl.metrics import expected, paired_difference
+from dfpl.intervals import expected, paired_difference
 from dfpl.predictions import Predictions
 from dfpl.study.best import best
 from dfpl.study.records import Record, RecordStore

@@ -16,15 +16,18 @@ from rich.table import Table
 
 from dfpl.checkpoint import load_weights, save_weights
 from dfpl.config import RunConfig
+from dfpl.data.images import read_image
 from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import DataError, PackedDataset, Schema
-from dfpl.data.packing import category_codes, column, read_image
+from dfpl.data.packing import category_codes
+from dfpl.data.raw import column
 from dfpl.data.scenario import Scenario
 from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
 from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import unknown_name
+from dfpl.intervals import summarise
 from dfpl.method import Method, build
-from dfpl.metrics import METRICS, probabilities, summarise
+from dfpl.metrics import METRICS, probabilities
 from dfpl.predictions import STATES, Predictions
 from dfpl.storage import Storage
 from dfpl.train import Fitted

@@ -10,18 +10,20 @@ from sklearn.metrics import accuracy_score, average_precision_score, recall_scor
 
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
-from dfpl.metrics import (
-    METRICS,
-    class_ranks,
+from dfpl.intervals import (
     expected,
     interval,
     interval_of,
-    measure,
-    num_classes_scored,
     paired_difference,
-    probabilities,
     resample_weights,
     summarise,
+)
+from dfpl.metrics import (
+    METRICS,
+    class_ranks,
+    measure,
+    num_classes_scored,
+    probabilities,
     truth,
     weighted_scores,
 )

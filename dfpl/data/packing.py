@@ -5,29 +5,18 @@ does the rest: rows sorted by id, split, pixels, codes, and a folder that is the
 """
 
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
-import sys
-import time
-import warnings
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from multiprocessing import get_context
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, Int32, UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
-from pydantic import Field, model_validator
+from jaxtyping import Bool, Float32, Int32
 
+from dfpl.data.images import SHOWN, _bad_images, _jobs, _probe, _read_images
 from dfpl.data.packed import (
     EMPTY,
     SPLITS,
@@ -35,124 +24,13 @@ from dfpl.data.packed import (
     DataError,
     PackedDataset,
     Schema,
-    Split,
     sample_problems,
 )
-from dfpl.fields import Config, ConfigError
+from dfpl.data.raw import PackOptions, RawSamples, Report, column
+from dfpl.data.split import draw_split
 
 Vocabulary = Mapping[str, list[str]]
 """The levels of each categorical column, in order of their codes."""
-
-PROBED = 20  # pictures that `check` decodes
-SHOWN = 20  # bad files that a message lists
-CHUNK = 64  # pictures that a worker process reads at a time
-
-
-@dataclass(frozen=True, kw_only=True)
-class RawSamples:
-    """What a source found: one row per sample in every member, in the same order."""
-
-    name: str
-    """Name of the data set."""
-    source: str
-    """Adapter and version of the raw data, for the schema."""
-    id: pd.Series
-    """Unique text."""
-    group: pd.Series
-    """Text: samples of one group (patient, lesion) never lie in two splits."""
-    label: pd.Series
-    """Class name as text; empty: the sample is left out, with that reason."""
-    split: pd.Series | None
-    """train, val or test; None: drawn by `pack`, by group, stratified by label."""
-    image: pd.Series
-    """Path of the picture, or None where the sample has none."""
-    numeric: pd.DataFrame
-    """Float columns, NaN for an empty cell."""
-    category: pd.DataFrame
-    """Text columns, None for an empty cell."""
-    dropped: pd.DataFrame
-    """Rows left out so far: columns id, reason."""
-
-    def __post_init__(self) -> None:
-        assert {len(part) for part in self._rowwise().values()} == {len(self)}
-
-    def __len__(self) -> int:
-        return len(self.id)
-
-    @property
-    def has_table(self) -> Bool[np.ndarray, " N"]:
-        """Whether any cell of the sample is filled."""
-        filled = [self.numeric.notna().to_numpy(), self.category.notna().to_numpy()]
-        return np.asarray(np.concatenate(filled, axis=1).any(axis=1))
-
-    def take(self, rows: np.ndarray) -> "RawSamples":
-        """The samples at these positions, or where this mask is True, numbered anew."""
-        parts: dict[str, Any] = {
-            name: part.iloc[rows].reset_index(drop=True) for name, part in self._rowwise().items()
-        }
-        return dataclasses.replace(self, **parts)
-
-    def drop(self, bad: Bool[np.ndarray, " N"], reason: str | Sequence[str]) -> "RawSamples":
-        """The samples outside the mask; the others go to `dropped` with their reason."""
-        lines = pd.DataFrame({"id": self.id[bad].astype(str), "reason": reason}, dtype=str)
-        dropped = pd.concat([self.dropped, lines], ignore_index=True)
-        return dataclasses.replace(self.take(~bad), dropped=dropped)
-
-    def _rowwise(self) -> dict[str, pd.Series | pd.DataFrame]:
-        names = ("id", "group", "label", "split", "image", "numeric", "category")
-        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-
-
-def column(frame: pd.DataFrame, name: str) -> pd.Series:
-    """One column of a frame whose column names are unique."""
-    found = frame[name]
-    assert isinstance(found, pd.Series)
-    return found
-
-
-def nothing_dropped() -> pd.DataFrame:
-    """The `dropped` member of a source that left out no row."""
-    return pd.DataFrame({"id": [], "reason": []}, dtype=str)
-
-
-class PackOptions(Config):
-    """How raw samples become a packed data set."""
-
-    image_size: Annotated[int, Field(ge=8)] = 128
-    """Height and width in pixels."""
-    bad_image: Literal["error", "treat_as_missing"] = "error"
-    """What to do with a picture that is absent, truncated or no image: list all and stop, or go on
-    with the image modality absent for that sample (listed in dropped.parquet)."""
-    infinite: Literal["error", "limit"] = "error"
-    """What to do with infinite numbers, as in a laboratory value beyond the limit of detection:
-    list the columns and stop, or take the largest (smallest) finite number of the column among the
-    training rows."""
-    val: Annotated[float, Field(gt=0, lt=1)] = 0.1
-    """Share of the samples in the validation split, where the split is drawn."""
-    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
-    """Share of the samples in the test split, where the split is drawn."""
-    split_seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of the split, where it is drawn."""
-
-    @model_validator(mode="after")
-    def _something_is_left_to_train(self) -> "PackOptions":
-        if self.val + self.test >= 1:
-            raise ConfigError(
-                f"val + test must leave a share for training, got {self.val} + {self.test}"
-            )
-        return self
-
-
-@dataclass(frozen=True, kw_only=True)
-class Report:
-    """What `dfpl data check` prints: counts next to what was expected, and all problems at once."""
-
-    counts: list[tuple[str, int | str, int | str | None]] = field(default_factory=list)
-    """(what, found, expected or None)."""
-    problems: list[str] = field(default_factory=list)
-    """What makes training impossible."""
-    warnings: list[str] = field(default_factory=list)
-    """What a person should know and may accept."""
 
 
 def check(samples: RawSamples, options: PackOptions) -> Report:
@@ -209,58 +87,6 @@ def _usable(samples: RawSamples, options: PackOptions) -> RawSamples:
     if samples.split is not None:
         return samples
     return dataclasses.replace(samples, split=draw_split(samples, options))
-
-
-def draw_split(samples: RawSamples, options: PackOptions) -> pd.Series:
-    """Draw train, val and test by group, so that each class has its share in each.
-
-    Groups are dealt one after another, large ones first and else in an order drawn from
-    `split_seed` and their names, each to the split where it lowers the misfit most:
-
-        sum over classes c and splits s of  (filled_cs - target_cs)^2 / target_cs
-
-    A class with three groups or more is in every split, unless another class that shares a group
-    with it needs that group elsewhere. Row order has no influence.
-    """
-    seed, shares = options.split_seed, {"val": options.val, "test": options.test}
-    shares = {"train": 1 - options.val - options.test, **shares}
-    groups = samples.group.fillna("").tolist()
-    content: dict[str, Counter[str]] = defaultdict(Counter)
-    for group, label in zip(groups, samples.label.tolist(), strict=True):
-        content[group][label] += 1
-    target = Counter(samples.label.tolist())
-    left = Counter(label for counts in content.values() for label in counts)
-    filled: dict[str, Counter[str]] = {split: Counter() for split in SPLITS}
-    place: dict[str, str] = {}
-
-    def misfit(split: str) -> float:
-        aims = {label: shares[split] * target[label] for label in sorted(counts)}
-        return sum(
-            counts[label] * (counts[label] - 2 * (aim - filled[split][label])) / aim
-            for label, aim in aims.items()
-        )
-
-    def order(group: str) -> tuple[int, bytes]:
-        lot = hashlib.blake2b(f"{seed}/{group}".encode(), digest_size=8).digest()
-        return -content[group].total().bit_length(), lot
-
-    for group in sorted(content, key=order):
-        counts = content[group]
-        place[group] = min(_lacking(counts, left, filled) or SPLITS, key=misfit)
-        filled[place[group]].update(counts)
-        left.subtract(counts.keys())
-    return pd.Series([place[group] for group in groups], dtype=str)
-
-
-def _lacking(
-    counts: Counter[str], left: Counter[str], filled: Mapping[str, Counter[str]]
-) -> list[Split]:
-    """The splits that must get this group, because a class has no more groups than gaps."""
-    for label in sorted(counts):
-        gaps: list[Split] = [split for split in SPLITS if not filled[split][label]]
-        if gaps and left[label] <= len(gaps):
-            return gaps
-    return []
 
 
 def _numbers(samples: RawSamples) -> Float32[np.ndarray, "N Fn"]:
@@ -399,147 +225,6 @@ def category_codes(values: pd.Series, levels: Sequence[str]) -> Int32[np.ndarray
     codes = pd.Index(levels, dtype=object).get_indexer(pd.Index(values, dtype=object))
     codes = np.where(codes < 0, UNSEEN, codes + 2)
     return np.where(values.isna(), EMPTY, codes).astype(np.int32)
-
-
-def read_image(path: Path, size: int) -> UInt8[np.ndarray, "S S 3"]:
-    """Read a picture as RGB of `size` x `size` pixels. Raises DataError with path and reason.
-
-    The whole picture is resized, whatever its shape; it is turned as its EXIF tag says, laid on
-    white where it is transparent, and greys of more than 8 bits are stretched from its own
-    darkest to its own brightest. A picture over Pillow's limit of pixels is refused undecoded.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(path) as picture:
-                picture.draft("RGB", (2 * size, 2 * size))
-                ImageOps.exif_transpose(picture, in_place=True)
-                rgb = _as_rgb(picture)
-        resized = rgb.resize((size, size), Image.Resampling.LANCZOS, reducing_gap=2.0)
-        return np.asarray(resized, dtype=np.uint8)
-    except Exception as error:  # damaged files make Pillow raise nearly anything
-        raise DataError(f"{path}: {_reason(path, error)}") from None
-
-
-def _as_rgb(picture: Image.Image) -> Image.Image:
-    if picture.mode.startswith(("I", "F")):  # convert() would clip them at 255
-        grey = np.asarray(picture, dtype=np.float64)
-        if not np.isfinite(grey).all():
-            raise ValueError("its pixels are not all finite")
-        low, high = grey.min(), grey.max()
-        scaled = (grey - low) * (255 / max(high - low, 1e-12))
-        picture = Image.fromarray(scaled.round().astype(np.uint8))
-    if "A" in picture.getbands() or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        white = Image.new("RGBA", picture.size, "white")
-        picture = Image.alpha_composite(white, picture)
-    return picture.convert("RGB")
-
-
-def _reason(path: Path, error: Exception | None) -> str:
-    """Why a picture cannot be read; empty if it is a file and nothing went wrong."""
-    if not path.exists():
-        return "there is no such file"
-    if not path.is_file():
-        return "it is not a file"
-    match error:
-        case None:
-            return ""
-        case UnidentifiedImageError():
-            return f"it is no image that Pillow knows ({path.stat().st_size} bytes)"
-        case Image.DecompressionBombWarning() | Image.DecompressionBombError():
-            return f"it is too large, refused undecoded: {error}"
-        case _:
-            return f"it is truncated or damaged: {error or type(error).__name__}"
-
-
-def _probe(ready: RawSamples, options: PackOptions) -> list[tuple[int, str]]:
-    jobs = _jobs(ready)
-    bad = {row: f"{path}: {why}" for row, path in jobs if (why := _reason(Path(path), None))}
-    for at in np.unique(np.linspace(0, len(jobs) - 1, min(PROBED, len(jobs)), dtype=np.int64)):
-        row, path = jobs[at]
-        try:
-            read_image(Path(path), options.image_size)
-        except DataError as error:
-            bad[row] = str(error)
-    return sorted(bad.items())
-
-
-def _jobs(ready: RawSamples) -> list[tuple[int, str]]:
-    """(row, path) of each sample that should have a picture."""
-    return [(row, str(path)) for row, path in enumerate(ready.image) if not pd.isna(path)]
-
-
-def _bad_images(bad: Sequence[str], options: PackOptions) -> str:
-    lines = [*bad[:SHOWN], *([f"and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else [])]
-    rule = "mend them, or choose bad_image=treat_as_missing to go on without them"
-    if options.bad_image == "treat_as_missing":
-        rule = "these samples lose the image modality"
-    return "\n  ".join([f"{len(bad)} images cannot be read; {rule}:", *lines])
-
-
-def write_images(target: Path, jobs: Sequence[tuple[int, str]]) -> list[tuple[int, str]]:
-    """Read pictures into their rows of `target`; return (row, what is wrong) of the bad ones."""
-    pixels = np.load(target, mmap_mode="r+")
-    bad = []
-    for row, path in jobs:
-        try:
-            pixels[row] = read_image(Path(path), pixels.shape[1])
-        except DataError as error:
-            bad.append((row, str(error)))
-    return bad
-
-
-def _read_images(target: Path, jobs: list[tuple[int, str]], workers: int) -> dict[int, str]:
-    """Fill `target` by `workers` processes; return what is wrong with which row, sorted."""
-    chunks = [jobs[start : start + CHUNK] for start in range(0, len(jobs), CHUNK)]
-    bad: list[tuple[int, str]] = []
-    with _progress(len(jobs)) as advance:
-        if workers == 1:
-            for chunk in chunks:
-                bad += write_images(target, chunk)
-                advance(len(chunk))
-            return dict(bad)
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            sizes = {pool.submit(write_images, target, chunk): len(chunk) for chunk in chunks}
-            try:
-                for done in as_completed(sizes):
-                    bad += done.result()
-                    advance(sizes[done])
-            except BrokenProcessPool:
-                raise DataError(
-                    f"one of {workers} processes that read images was killed, perhaps for want of "
-                    "memory; try fewer workers"
-                ) from None
-            finally:
-                pool.shutdown(cancel_futures=True)
-    return dict(sorted(bad))
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` pictures are read: a bar on a terminal, else a line each 10 s."""
-    if sys.stderr.isatty():
-        from rich.console import Console
-        from rich.progress import Progress
-
-        with Progress(*Progress.get_default_columns(), console=Console(stderr=True)) as bar:
-            task = bar.add_task("images", total=total)
-            yield lambda count: bar.advance(task, count)
-        return
-    start = told = time.monotonic()
-    done = 0
-
-    def advance(count: int) -> None:
-        nonlocal done, told
-        done, now = done + count, time.monotonic()
-        if now - told >= 10 or done == total:
-            told, rate = now, done / max(now - start, 1e-9)
-            left = f"{(total - done) / rate:.0f} s left"
-            print(f"images: {done} of {total}, {rate:.0f} per second, {left}", file=sys.stderr)
-
-    yield advance
 
 
 def _write(ready: RawSamples, part: Path, options: PackOptions, workers: int | None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from dfpl.data.packing import Report
+from dfpl.data.raw import Report
 
 
 def print_report(report: Report, console: Console) -> None:

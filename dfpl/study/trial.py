@@ -14,7 +14,8 @@ from dfpl.data.packed import DataError, PackedDataset, Split
 from dfpl.distributed import rank, world_size
 from dfpl.evaluate import predict_split
 from dfpl.fields import ConfigError
-from dfpl.metrics import interval_of, measure, summarise
+from dfpl.intervals import interval_of, summarise
+from dfpl.metrics import measure
 from dfpl.predictions import Predictions, concatenate
 from dfpl.study.records import Record, RecordStore, provenance
 from dfpl.train import Fitted, NonFiniteError, Runtime, fit

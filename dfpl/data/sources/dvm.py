@@ -32,7 +32,7 @@ from sklearn.model_selection import train_test_split
 
 from dfpl.data import packing
 from dfpl.data.packed import SPLITS, DataError, PackedDataset
-from dfpl.data.packing import PackOptions, RawSamples, Report
+from dfpl.data.raw import PackOptions, RawSamples, Report
 
 Frame = Any
 Column = Any

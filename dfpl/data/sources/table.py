@@ -23,14 +23,8 @@ from pydantic import Field
 
 from dfpl.data import packing
 from dfpl.data.packed import DataError, PackedDataset
-from dfpl.data.packing import (
-    PackOptions,
-    RawSamples,
-    Report,
-    category_codes,
-    column,
-    nothing_dropped,
-)
+from dfpl.data.packing import category_codes
+from dfpl.data.raw import PackOptions, RawSamples, Report, column, nothing_dropped
 
 BLANK = frozenset(["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"])
 ID_NAMES = ("id", "sample_id", "image_id", "case_id", "row_id", "patient_id", "subject_id")

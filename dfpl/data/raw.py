@@ -1,0 +1,120 @@
+"""What a source hands to `check` and `pack`: raw samples, the options of packing, and a report."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool
+from pydantic import Field, model_validator
+
+from dfpl.fields import Config, ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawSamples:
+    """What a source found: one row per sample in every member, in the same order."""
+
+    name: str
+    """Name of the data set."""
+    source: str
+    """Adapter and version of the raw data, for the schema."""
+    id: pd.Series
+    """Unique text."""
+    group: pd.Series
+    """Text: samples of one group (patient, lesion) never lie in two splits."""
+    label: pd.Series
+    """Class name as text; empty: the sample is left out, with that reason."""
+    split: pd.Series | None
+    """train, val or test; None: drawn by `pack`, by group, stratified by label."""
+    image: pd.Series
+    """Path of the picture, or None where the sample has none."""
+    numeric: pd.DataFrame
+    """Float columns, NaN for an empty cell."""
+    category: pd.DataFrame
+    """Text columns, None for an empty cell."""
+    dropped: pd.DataFrame
+    """Rows left out so far: columns id, reason."""
+
+    def __post_init__(self) -> None:
+        assert {len(part) for part in self._rowwise().values()} == {len(self)}
+
+    def __len__(self) -> int:
+        return len(self.id)
+
+    @property
+    def has_table(self) -> Bool[np.ndarray, " N"]:
+        """Whether any cell of the sample is filled."""
+        filled = [self.numeric.notna().to_numpy(), self.category.notna().to_numpy()]
+        return np.asarray(np.concatenate(filled, axis=1).any(axis=1))
+
+    def take(self, rows: np.ndarray) -> "RawSamples":
+        """The samples at these positions, or where this mask is True, numbered anew."""
+        parts: dict[str, Any] = {
+            name: part.iloc[rows].reset_index(drop=True) for name, part in self._rowwise().items()
+        }
+        return dataclasses.replace(self, **parts)
+
+    def drop(self, bad: Bool[np.ndarray, " N"], reason: str | Sequence[str]) -> "RawSamples":
+        """The samples outside the mask; the others go to `dropped` with their reason."""
+        lines = pd.DataFrame({"id": self.id[bad].astype(str), "reason": reason}, dtype=str)
+        dropped = pd.concat([self.dropped, lines], ignore_index=True)
+        return dataclasses.replace(self.take(~bad), dropped=dropped)
+
+    def _rowwise(self) -> dict[str, pd.Series | pd.DataFrame]:
+        names = ("id", "group", "label", "split", "image", "numeric", "category")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+
+
+def column(frame: pd.DataFrame, name: str) -> pd.Series:
+    """One column of a frame whose column names are unique."""
+    found = frame[name]
+    assert isinstance(found, pd.Series)
+    return found
+
+
+def nothing_dropped() -> pd.DataFrame:
+    """The `dropped` member of a source that left out no row."""
+    return pd.DataFrame({"id": [], "reason": []}, dtype=str)
+
+
+class PackOptions(Config):
+    """How raw samples become a packed data set."""
+
+    image_size: Annotated[int, Field(ge=8)] = 128
+    """Height and width in pixels."""
+    bad_image: Literal["error", "treat_as_missing"] = "error"
+    """What to do with a picture that is absent, truncated or no image: list all and stop, or go on
+    with the image modality absent for that sample (listed in dropped.parquet)."""
+    infinite: Literal["error", "limit"] = "error"
+    """What to do with infinite numbers, as in a laboratory value beyond the limit of detection:
+    list the columns and stop, or take the largest (smallest) finite number of the column among the
+    training rows."""
+    val: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    """Share of the samples in the validation split, where the split is drawn."""
+    test: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    """Share of the samples in the test split, where the split is drawn."""
+    split_seed: Annotated[int, Field(ge=0)] = 0
+    """Seed of the split, where it is drawn."""
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train(self) -> "PackOptions":
+        if self.val + self.test >= 1:
+            raise ConfigError(
+                f"val + test must leave a share for training, got {self.val} + {self.test}"
+            )
+        return self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What `dfpl data check` prints: counts next to what was expected, and all problems at once."""
+
+    counts: list[tuple[str, int | str, int | str | None]] = field(default_factory=list)
+    """(what, found, expected or None)."""
+    problems: list[str] = field(default_factory=list)
+    """What makes training impossible."""
+    warnings: list[str] = field(default_factory=list)
+    """What a person should know and may accept."""
