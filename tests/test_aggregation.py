@@ -11,8 +11,8 @@ AVAILABLE = torch.tensor([[True, True], [True, False], [False, True]])
 
 def branch(token: float, prototype: float) -> Branch:
     """Three samples whose t is `token` and whose two prototypes have the mean `prototype`."""
-    pair = torch.tensor([prototype - 1, prototype + 1])
-    return Branch(torch.full((3, 4), token), pair.view(1, 2, 1).expand(3, 2, 4))
+    pair = torch.tensor([prototype - 1.0, prototype + 1.0])
+    return Branch(torch.full((3, 4), float(token)), pair.view(1, 2, 1).expand(3, 2, 4))
 
 
 IMAGE = Side(shared=branch(20, 30), specific=branch(1, 2), present=AVAILABLE[:, 0])

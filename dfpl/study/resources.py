@@ -58,11 +58,12 @@ def fit_to_cluster(
     wanted = gpus_per_worker if gpus_per_worker is not None else float(gpus > 0)
     if wanted < 0:
         raise ConfigError(f"--gpus-per-worker must be 0 or more, got {wanted:g}")
+    if wanted > 1 and wanted != int(wanted):
+        raise ConfigError(f"--gpus-per-worker above 1 must be a whole number, got {wanted:g}")
     room = int(cpus // workers)
     if wanted:
-        room = min(
-            room, int(gpus // (workers * wanted) if wanted >= 1 else gpus / wanted / workers)
-        )
+        slots = gpus // wanted if wanted >= 1 else gpus * int(1 / wanted)  # no share spans two
+        room = min(room, int(slots // workers))
     if room < 1:
         raise ConfigError(
             f"one trial needs {workers} CPU and {workers * wanted:g} GPU, but the cluster has "

@@ -37,6 +37,13 @@ def point_of(run: RunConfig, space: SearchSpace) -> Point:
     """
     known = dict(flatten(run.to_dict()))
     for name, wanted in distributions(space).items():
-        if not wanted._contains(wanted.to_internal_repr(known[name])):
+        if not _lies_in(wanted, known[name]):
             raise ConfigError(f"{name} = {known[name]} lies outside its search range, {wanted}")
     return {name: known[name] for name in space}
+
+
+def _lies_in(wanted: BaseDistribution, value: Any) -> bool:
+    try:
+        return wanted._contains(wanted.to_internal_repr(value))
+    except ValueError:  # a choice that is none of the values
+        return False
