@@ -101,7 +101,8 @@ def test_a_whole_number_for_a_real_one_is_the_same_run() -> None:
 def test_configs_records_and_metrics_load_without_torch() -> None:
     code = (
         "import sys, dfpl.config, dfpl.data.scenario, dfpl.study.records, dfpl.metrics, "
-        "dfpl.intervals, dfpl.predictions; print(sorted({'torch', 'ray', 'monai'} & set(sys.modules)))"
+        "dfpl.intervals, dfpl.predictions; "
+        "print(sorted({'torch', 'ray', 'monai'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

@@ -272,5 +272,6 @@ def test_logits_that_are_not_finite_are_refused() -> None:
 
 
 def test_numbers_are_computed_without_torch() -> None:
-    code = "import sys, dfpl.metrics, dfpl.intervals, dfpl.predictions; sys.exit('torch' in sys.modules)"
+    modules = "sys, dfpl.metrics, dfpl.intervals, dfpl.predictions"
+    code = f"import {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

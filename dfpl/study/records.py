@@ -71,7 +71,8 @@ class RecordStore:
         self.root = root if isinstance(root, Storage) else Storage(root)
 
     def save(self, record: Record, rows: list[Row], found: Predictions | None) -> None:
-        """Write epochs and predictions, then the record, whose presence is the done mark."""
+        """Write epochs and predictions, then the record, whose presence is the done mark; what
+        was kept to resume the run is not needed any more."""
         if rows:
             stream = io.BytesIO()
             pd.DataFrame(rows).to_parquet(stream, index=False)
@@ -79,6 +80,7 @@ class RecordStore:
         if found is not None:
             self.root.write(f"predictions/{record.run_id}.parquet", found.to_parquet())
         self.root.write_json(f"records/{record.run_id}.json", asdict(record))
+        self.root.delete_folder(f"checkpoints/{record.run_id}")
 
     def read(self, run_id: str) -> Record | None:
         """The record of a finished run, or None; a file that is no record counts as none."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from ray.exceptions import RayError
 
 from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, View
@@ -50,17 +51,18 @@ def run_once(run: RunConfig, job: Job, runtime: Runtime) -> Record:
         packed = PackedDataset.load(job.data)
         fitted = fit(run, packed, runtime)
         rows = fitted.rows
+        _refuse_no_number(fitted, run)
         record = _trained(record, job, fitted)
         if not fitted.pruned:
             found = predict_splits(run, packed, fitted, runtime.device)
             record = replace(record, metrics=score(found, run))
+    except RayError:
+        raise  # the cluster broke, not the run, which is to be trained again
     except catch as error:
         record = replace(record, state="failed", reason=explain(error, run))
     if rank() == 0:
         record = replace(record, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         job.store.save(record, rows, found)
-        if runtime.checkpoints:
-            runtime.checkpoints.delete("last.pt")
     return record
 
 
@@ -82,6 +84,14 @@ def _open_record(run: RunConfig, job: Job, runtime: Runtime) -> Record:
         data=str(job.data),
         versions=provenance(),
     )
+
+
+def _refuse_no_number(fitted: Fitted, run: RunConfig) -> None:
+    if not np.isfinite(fitted.best_value):
+        raise ConfigError(
+            f"val/{run.metric} is {fitted.best_value} on this validation split, which cannot be "
+            "compared; choose another --metric"
+        )
 
 
 def _trained(record: Record, job: Job, fitted: Fitted) -> Record:

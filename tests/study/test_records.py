@@ -39,7 +39,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecordStore, Reco
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("AWS_SECRET_ACCESS_KEY", SECRET)
         records.provenance.cache_clear()
-        done = run_once(run, job, Runtime(checkpoints=checkpoints, checkpoint_every_s=0))
+        done = run_once(run, job, Runtime(checkpoints=checkpoints, checkpoint_every_s=0.0))
     return store, done, run
 
 

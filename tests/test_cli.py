@@ -1,0 +1,248 @@
+"""The command line as a user meets it: models, new rows with gaps, and bad input."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from samples import make_run, save_packed
+
+from dfpl import cli
+from dfpl.data.loader import Loader, View
+from dfpl.data.packed import PackedDataset
+from dfpl.evaluate import predict_split
+from dfpl.predict import TrainedModel
+from dfpl.storage import Storage
+from dfpl.study import run as study
+from dfpl.study.records import Record, RecordStore
+from dfpl.train import Runtime, fit
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def dfpl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process; returns exit code, output and errors."""
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["dfpl", *map(str, arguments)])
+        code: Any = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return (code, *capsys.readouterr())
+
+    return command
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with packed data, a study of one finished run, and its model."""
+    place = tmp_path_factory.mktemp("trained")
+    packed = save_packed(place / "data", num_samples=80)
+    run = make_run(packed, optim__epochs=3)
+    torch.set_num_threads(1)
+    fitted = fit(run, packed, Runtime())
+    TrainedModel.of(run, packed.schema, fitted).save(Storage(place / "model"))
+    record = Record(
+        run_id=run.run_id,
+        study="study",
+        search="both-50",
+        trial=0,
+        scenario="both-50",
+        state="complete",
+        value=fitted.best_value,
+        best_epoch=fitted.best_epoch,
+        epochs=3,
+        config=run.to_dict(),
+        data=str(place / "data"),
+    )
+    store = RecordStore(place / "study")
+    store.save(record, fitted.rows, None)
+    base = {name: value for name, value in run.to_dict().items() if name != "scenario"}
+    store.root.write_json("study.json", {"base": base, "objective": "each"})
+    suggestion = {"number": 0, "search": "both-50", "point": {}, "run_ids": [run.run_id]}
+    store.root.write_json("suggestions/both-50-00000.json", suggestion)
+    return place
+
+
+def write_rows(folder: Path, rows: list[dict[str, object]]) -> Path:
+    folder.mkdir(exist_ok=True)
+    pixels = np.full((40, 40, 3), 120, dtype=np.uint8)
+    Image.fromarray(pixels).save(folder / "one.png")
+    pd.DataFrame(rows).to_csv(folder / "new.csv", index=False)
+    return folder / "new.csv"
+
+
+COMPLETE = {
+    "name": "x",
+    "image": "one.png",
+    "length": 1.5,
+    "weight": 0.2,
+    "colour": "blue",
+    "shape": "flat",
+}
+NO_TABLE = {"length": None, "weight": None, "colour": None, "shape": None}
+
+
+def test_a_saved_model_says_the_same_to_the_last_bit(trained: Path) -> None:
+    packed = PackedDataset.load(trained / "data")
+    run = make_run(packed, optim__epochs=3)
+    fitted = fit(run, packed, Runtime())
+    model = TrainedModel.load(Storage(trained / "model"), CPU)
+    views = View.of(packed, "test")
+    before = predict_split(fitted.method, Loader(views, fitted.statistics, 16, CPU), "test")
+    after = predict_split(model.method, Loader(views, model.statistics, 16, CPU), "test")
+    for state in before.logits:
+        assert np.array_equal(before.logits[state], after.logits[state])
+
+
+def test_best_prints_exports_and_trains_again(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    code, out, _ = dfpl("best", trained / "study", "--out", tmp_path / "best.json")
+    assert code == 0
+    assert "both-50" in out
+    code, out, _ = dfpl("train", tmp_path / "best.json", "--out", tmp_path / "m", "--device", "cpu")
+    assert code == 0
+    assert ": the same" in out
+
+
+def test_a_scenario_that_was_not_searched_is_named(dfpl: Any, trained: Path) -> None:
+    code, _, errors = dfpl("best", trained / "study", "--scenario", "image-70")
+    assert code == 2
+    assert "no complete trial in scenario 'image-70'; there are both-50" in errors
+
+
+def test_an_edited_export_is_refused_with_the_nearest_name(
+    dfpl: Any, trained: Path, tmp_path: Path
+) -> None:
+    dfpl("best", trained / "study", "--out", tmp_path / "best.json")
+    content = json.loads((tmp_path / "best.json").read_text())
+    content["configs"][0]["config"]["method"]["alpa"] = 3.0
+    (tmp_path / "best.json").write_text(json.dumps(content))
+    code, _, errors = dfpl("train", tmp_path / "best.json")
+    assert code == 2
+    assert "no field 'method.alpa'; did you mean 'method.alpha'?" in errors
+
+
+def test_evaluate_looks_scenarios_up(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "found.parquet"
+    arguments = ["--data", trained / "data", "--scenarios", "all", "--out", out]
+    code, text, _ = dfpl("evaluate", trained / "model", *arguments)
+    assert code == 0
+    assert "tabular-70" in text
+    assert len(pd.read_parquet(out)) == 20
+
+
+def test_predictions_for_rows_with_gaps(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    rows = [
+        COMPLETE,
+        {**COMPLETE, "image": None},
+        {**COMPLETE, **NO_TABLE},
+        {**COMPLETE, "colour": "never seen", "weight": None},
+    ]
+    code, text, errors = dfpl("predict", trained / "model", write_rows(tmp_path / "new", rows))
+    assert code == 0, errors
+    (tmp_path / "out.csv").write_text(text)
+    found = pd.read_csv(tmp_path / "out.csv")
+    assert found["available"].tolist() == ["both", "table", "image", "both"]
+    assert found["name"].tolist() == ["x"] * 4
+    chances = found[[f"p(class {c})" for c in range(3)]]
+    np.testing.assert_allclose(chances.sum(axis=1), 1.0, atol=1e-6)
+
+
+def test_a_whole_modality_may_lack_its_columns(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    images = write_rows(tmp_path / "images", [{"image": "one.png"}])
+    tables = write_rows(tmp_path / "tables", [{k: COMPLETE[k] for k in NO_TABLE}])
+    for path, state in ((images, "image"), (tables, "table")):
+        code, text, errors = dfpl("predict", trained / "model", path)
+        assert code == 0, errors
+        assert f"{state},class" in text
+
+
+@pytest.mark.parametrize(
+    ("row", "complaint"),
+    [
+        ({**COMPLETE, "image": None, **NO_TABLE}, "have neither image nor table (lines 2)"),
+        ({**COMPLETE, "image": "lost.png"}, "lost.png"),
+        ({**COMPLETE, "length": "long"}, "column 'length' is numeric"),
+        (
+            {k.replace("colour", "color"): v for k, v in COMPLETE.items()},
+            "there is no field 'colour'; did you mean 'color'?",
+        ),
+    ],
+)
+def test_bad_rows_are_named(
+    dfpl: Any, trained: Path, tmp_path: Path, row: dict[str, object], complaint: str
+) -> None:
+    code, _, errors = dfpl("predict", trained / "model", write_rows(tmp_path / "new", [row]))
+    assert code == 2
+    assert complaint in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["best", "nowhere"], "no study in"),
+        (["train", "nowhere.json"], "is no export of a study"),
+        (["evaluate", "nowhere", "--data", "x"], "no model in"),
+        (["data", "pack", "table", "nowhere.csv", "out"], "nowhere.csv"),
+    ],
+)
+def test_what_is_not_there_is_said_with_the_way_out(
+    dfpl: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], complaint: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, errors = dfpl(*arguments)
+    assert code == 2
+    assert complaint in errors
+
+
+def test_check_and_pack_of_the_twin(dfpl: Any, tmp_path: Path) -> None:
+    code, _, errors = dfpl("data", "twin", "dvm", tmp_path / "raw", "--models", 6, "--adverts", 60)
+    assert code == 0, errors
+    small = ["--min-adverts", 30, "--image-size", 16]
+    code, text, _ = dfpl("data", "check", "dvm", tmp_path / "raw", *small)
+    assert code == 0
+    assert "training is possible" in text
+    code, text, _ = dfpl("data", "pack", "dvm", tmp_path / "raw", tmp_path / "packed", *small)
+    assert code == 0
+    assert len(PackedDataset.load(tmp_path / "packed").schema.class_names) == 6
+    code, text, _ = dfpl("data", "check", "dvm", tmp_path / "raw", "--min-adverts", 1000)
+    assert code in (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--scenarios=both-150"], "no scenario 'both-150'"),
+        (["--scenarios=foo-30"], "no scenario 'foo-30'"),
+        (["--scenarios=both-50,both-50"], "lists a scenario twice"),
+        (["--trials=-1"], "--trials must be at least 1, got -1"),
+        (["--epochs=0"], "--epochs must be at least 1, got 0"),
+        (["--data=/nowhere/at/all"], "/nowhere/at/all"),
+        (["--storage=FILE/below"], "cannot be written"),
+    ],
+)
+def test_a_wrong_choice_is_refused_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], complaint: str
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = [] if "--storage" in options[0] else [f"--storage={tmp_path / 'runs'}"]
+    chosen = [option.replace("FILE", str(tmp_path / "file")) for option in options]
+    with pytest.raises(SystemExit) as stop:
+        study.main(study.Plan(name="tune_dvm", source="dvm", base={}), [*place, *chosen])
+    assert stop.value.code == 2
+    assert complaint in capsys.readouterr().out
+
+
+def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        study.main(study.Plan(name="tune_dvm", source="dvm", base={}), ["--method.alfa=1"])
+    assert stop.value.code == 2
+    assert "--method.alpha" in "".join(capsys.readouterr())
