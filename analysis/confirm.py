@@ -14,7 +14,7 @@ import pandas as pd
 
 from dfpl.data.scenario import Scenario
 from dfpl.fields import flatten
-from dfpl.intervals import expected, paired_difference
+from dfpl.intervals import mean_over_seeds, paired_difference
 from dfpl.predictions import Predictions
 from dfpl.study.best import best
 from dfpl.study.records import Record, RecordStore
@@ -28,7 +28,7 @@ STATES = {
 
 
 def build(store: RecordStore) -> pd.DataFrame:
-    """One row per scenario, availability and metric: best, paper, difference, low, high, seeds."""
+    """One row per scenario, availability and metric: scores of both configs, their difference."""
     rows = []
     for entry in best(store):
         if entry.paper is None:
@@ -37,7 +37,6 @@ def build(store: RecordStore) -> pd.DataFrame:
         scenario = Scenario.parse(entry.scenario)
         for available, masks in {f"as in {scenario}": scenario, **STATES}.items():
             for metric in METRICS:
-                gap = paired_difference(*sides, masks, metric)
                 rows.append(
                     {
                         "scenario": entry.scenario,
@@ -45,9 +44,7 @@ def build(store: RecordStore) -> pd.DataFrame:
                         "metric": metric,
                         "best": mean_over_seeds(sides[0], masks, metric),
                         "paper": mean_over_seeds(sides[1], masks, metric),
-                        "difference": gap.difference,
-                        "low": gap.low,
-                        "high": gap.high,
+                        "difference": paired_difference(*sides, masks, metric),
                         "seeds": min(len(side) for side in sides),
                         "n": len(sides[0][0]),
                     }
@@ -67,26 +64,25 @@ def _without_seed(record: Record) -> dict[str, object]:
     return {name: value for name, value in flatten(record.config) if name != "seed"}
 
 
-def mean_over_seeds(runs: Sequence[Predictions], masks: Scenario, metric: str) -> float:
-    return sum(expected(run, masks)[metric] for run in runs) / len(runs)
-
-
 def render(frame: pd.DataFrame) -> str:
     """The table as Markdown, in percent."""
     lines = [
-        "| scenario | available | metric | best | paper's | difference [95 %] |",
+        "| scenario | available | metric | best [95 %] | paper's [95 %] | difference [95 %] |",
         "|---|---|---|---|---|---|",
     ]
     for row in frame.to_dict("records"):
-        values = [100 * row[name] for name in ("best", "paper", "difference", "low", "high")]
-        gap = "{2:+.1f} [{3:+.1f}, {4:+.1f}]".format(*values)
-        lines.append(
-            f"| {row['scenario']} | {row['available']} | {row['metric']} | "
-            f"{values[0]:.1f} | {values[1]:.1f} | {gap} |"
-        )
+        cells = [_percent(row["best"], ""), _percent(row["paper"], "")]
+        cells.append(_percent(row["difference"], "+"))
+        names = f"| {row['scenario']} | {row['available']} | {row['metric']} |"
+        lines.append(f"{names} {' | '.join(cells)} |")
     first = frame.iloc[0]
     lines.append(f"\n{first['seeds']} seeds, n = {first['n']} test samples, in percent")
     return "\n".join(lines)
+
+
+def _percent(numbers: Sequence[float], sign: str) -> str:
+    value, low, high = (100 * number for number in numbers)
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 if __name__ == "__main__":

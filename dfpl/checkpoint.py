@@ -46,7 +46,7 @@ class Progress:
         try:
             values = torch.load(stream, map_location=device, weights_only=True)
             return cls(**{**values, "generator": values["generator"].cpu()})
-        except (RuntimeError, EOFError, KeyError, TypeError):
+        except (RuntimeError, EOFError, KeyError, TypeError, ValueError):
             return None  # torn, or of another version: the run starts anew
 
 

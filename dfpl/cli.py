@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from dfpl.fields import ConfigError, Row
-
 if TYPE_CHECKING:
     import torch
     from rich.console import Console
+
+    from dfpl.fields import Row
 
 Positional = tyro.conf.Positional
 Flat = tyro.conf.OmitArgPrefixes
@@ -32,6 +32,7 @@ def best(
         scenario: Export this scenario alone; default: all.
         out: File to write; default: best.json in the study's folder.
     """
+    from dfpl.fields import ConfigError
     from dfpl.storage import Storage
     from dfpl.study.best import BEST, export, table
     from dfpl.study.records import RecordStore
@@ -297,8 +298,8 @@ def _device(wanted: str) -> "torch.device":
     return torch.device(wanted)
 
 
-def _print_epoch(metric: str) -> Callable[[Row], bool]:
-    def report(row: Row) -> bool:
+def _print_epoch(metric: str) -> "Callable[[Row], bool]":
+    def report(row: "Row") -> bool:
         epoch, loss = int(row["epoch"]), row["train/objective"]
         print(f"epoch {epoch:3}  objective {loss:9.4f}  val/{metric} {row[f'val/{metric}']:.4f}")
         return True

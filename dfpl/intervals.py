@@ -38,6 +38,14 @@ class Interval(NamedTuple):
     high: float
 
 
+class Estimate(NamedTuple):
+    """A score and its interval."""
+
+    value: float
+    low: float
+    high: float
+
+
 class Difference(NamedTuple):
     """The score of `a` minus that of `b`, and its interval."""
 
@@ -124,17 +132,43 @@ def paired_difference(
     """
     first = a[0]
     weights = _unit_and_resampled(first.groups, resamples, seed)
-
-    def mean_over_seeds(runs: Sequence[Predictions]) -> Float[np.ndarray, " R"]:
-        aligned = [_same_samples(run, first) for run in runs]
-        if metric in ("accuracy", "balanced_accuracy"):
-            scores = [_expected_decisions(run, scenario, weights) for run in aligned]
-        else:
-            scores = [_expected_ranks(run, scenario, weights, draws) for run in aligned]
-        return np.mean([found[metric] for found in scores], axis=0)
-
-    gap = mean_over_seeds(a) - mean_over_seeds(b)
+    of_a = _over_seeds(a, first, scenario, metric, weights, draws)
+    gap = of_a - _over_seeds(b, first, scenario, metric, weights, draws)
     return Difference(float(gap[0]), *_around(gap[0], gap[1:], level))
+
+
+def mean_over_seeds(
+    runs: Sequence[Predictions],
+    scenario: Scenario,
+    metric: Metric,
+    *,
+    draws: int = 20,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Estimate:
+    """Score of one config, a list over seeds: expected over mask draws, averaged over seeds, with
+    the bootstrap interval over groups for the seeds given."""
+    weights = _unit_and_resampled(runs[0].groups, resamples, seed)
+    scores = _over_seeds(runs, runs[0], scenario, metric, weights, draws)
+    return Estimate(float(scores[0]), *_around(scores[0], scores[1:], level))
+
+
+def _over_seeds(
+    runs: Sequence[Predictions],
+    first: Predictions,
+    scenario: Scenario,
+    metric: Metric,
+    weights: Weights,
+    draws: int,
+) -> Float[np.ndarray, " R"]:
+    """The score of each resample, averaged over runs that are put in the order of `first`."""
+    aligned = [_same_samples(run, first) for run in runs]
+    if metric in ("accuracy", "balanced_accuracy"):
+        scores = [_expected_decisions(run, scenario, weights) for run in aligned]
+    else:
+        scores = [_expected_ranks(run, scenario, weights, draws) for run in aligned]
+    return np.mean([found[metric] for found in scores], axis=0)
 
 
 def summarise(predictions: Predictions, scenario: Scenario) -> dict[str, float]:

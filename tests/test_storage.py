@@ -59,7 +59,7 @@ def rewrite(folder: Storage, times: int) -> None:
 def test_a_reader_never_sees_a_part(tmp_path: Path) -> None:
     folder = Storage(tmp_path)
     folder.write("file", bytes(300_000))
-    writer = multiprocessing.get_context("fork").Process(target=rewrite, args=(folder, 60))
+    writer = multiprocessing.get_context("spawn").Process(target=rewrite, args=(folder, 60))
     writer.start()
     seen = set()
     while writer.is_alive():

@@ -14,6 +14,8 @@ from dfpl.study.objective import Outcome, outcome
 from dfpl.study.records import Record, RecordStore
 
 BEST = "best.json"
+NEEDED = ("scenario", "value", "config", "data", "threads")
+"""What training an exported config again reads of its entry."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +134,9 @@ def export(
 def read_export(path: Path, scenario: str = "") -> tuple[RunConfig, dict[str, Any]]:
     """One config of an exported file. Raises ConfigError where it is ambiguous or was spoilt."""
     try:
-        configs = json.loads(path.read_text())["configs"]
+        configs = list(json.loads(path.read_text())["configs"])
+        for entry in configs:
+            _ = {name: entry[name] for name in NEEDED}, dict(entry["config"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path} is no export of a study ({error}); make one with: dfpl best RUN_DIR"

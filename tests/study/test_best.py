@@ -1,0 +1,221 @@
+"""The best configs of a study: chosen on validation alone, exported, and read back."""
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+from samples import make_packed, make_run
+
+from dfpl.config import RunConfig
+from dfpl.data.scenario import Scenario
+from dfpl.fields import ConfigError
+from dfpl.storage import Storage
+from dfpl.study.best import best, export, read_export, table
+from dfpl.study.records import Record, RecordStore
+
+BASE = make_run(make_packed())
+
+
+def run_of(scenario: str, alpha: float) -> RunConfig:
+    return BASE.with_values(
+        {"scenario": Scenario.parse(scenario).to_dict(), "method.alpha": alpha}
+    )
+
+
+def add_trial(
+    store: RecordStore, search: str, number: int, ended: dict[str, Any], alpha: float = 0.0
+) -> None:
+    """A suggestion, and records of its scenarios: a value, the name of a state, or None."""
+    runs = {name: run_of(name, alpha or 1.0 + number) for name in ended}
+    values = {"number": number, "search": search, "point": {"method.alpha": 1.0 + number}}
+    values |= {"run_ids": [run.run_id for run in runs.values()], "suggested_at": 0.0}
+    store.root.write_json(f"suggestions/{search}-{number:05d}.json", values)
+    for name, end in ended.items():
+        if end is not None:
+            store.save(record_of(runs[name], search, number, end), [], None)
+
+
+def record_of(run: RunConfig, search: str, number: int, end: Any) -> Record:
+    facts: dict[str, Any] = {"state": "complete", "value": end}
+    if isinstance(end, str):
+        facts = {"state": end, "reason": end, "value": 0.99 if end == "pruned" else None}
+    elif isinstance(end, tuple):
+        facts = {"state": "complete", "value": end[0]}
+        facts["metrics"] = {"val/accuracy": end[0], "test/scenario/accuracy": end[1]}
+        facts["metrics"] |= {"val/accuracy_low": end[0] - 0.1, "val/accuracy_high": end[0] + 0.05}
+    return Record(
+        run_id=run.run_id,
+        study="study",
+        search=search,
+        trial=number,
+        scenario=str(run.scenario),
+        config=run.to_dict(),
+        data="/data",
+        **facts,
+    )
+
+
+def new_store(folder: Path, objective: str = "each") -> RecordStore:
+    store = RecordStore(folder / "study")
+    store.root.write_json("study.json", {"base": {"metric": "accuracy"}, "objective": objective})
+    return store
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> RecordStore:
+    """both-50: the paper 0.6, a winner 0.8, better test numbers elsewhere; image-30: two runs."""
+    store = new_store(tmp_path)
+    add_trial(store, "both-50", 0, {"both-50": (0.6, 0.99)})
+    add_trial(store, "both-50", 1, {"both-50": (0.8, 0.10)})
+    add_trial(store, "both-50", 2, {"both-50": (0.7, 0.95)})
+    add_trial(store, "both-50", 3, {"both-50": "pruned"})
+    add_trial(store, "both-50", 4, {"both-50": "failed"})
+    add_trial(store, "both-50", 5, {"both-50": None})
+    add_trial(store, "image-30", 0, {"image-30": "failed"})
+    add_trial(store, "image-30", 1, {"image-30": 0.5})
+    return store
+
+
+def shown(store: RecordStore) -> list[str]:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table(store))
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue().splitlines()
+
+
+def test_the_winner_has_the_best_validation_value_whatever_the_test_says(
+    store: RecordStore,
+) -> None:
+    entry = best(store)[0]
+    assert (entry.scenario, entry.record.trial, entry.record.value) == ("both-50", 1, 0.8)
+    assert entry.paper is not None
+    assert (entry.paper.trial, entry.paper.value) == (0, 0.6)
+    assert entry.counts == {"complete": 3, "pruned": 1, "failed": 1, "unfinished": 1}
+
+
+def test_of_equal_values_the_first_trial_wins(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    for number in range(3):
+        add_trial(store, "both-50", number, {"both-50": 0.5})
+    assert best(store)[0].record.trial == 0
+
+
+def test_a_run_of_a_sweep_in_the_same_folder_does_not_compete(store: RecordStore) -> None:
+    store.save(record_of(run_of("both-50", 9.0), "confirm", 0, 0.95), [], None)
+    assert best(store)[0].record.value == 0.8
+
+
+def test_the_table_shows_the_papers_point_and_the_counts(store: RecordStore) -> None:
+    rows = [line for line in shown(store) if "both-50" in line or "image-30" in line]
+    cells = [[cell.strip() for cell in row.strip("│┃").split("│")] for row in rows]
+    assert cells == [
+        ["both-50", "0.8000 [0.700, 0.850]", "1", "0.6000 [0.500, 0.650]", "3", "1", "1"],
+        ["image-30", "0.5000", "1", "-", "1", "0", "1"],
+    ]
+
+
+def test_the_export_holds_whole_configs_that_are_read_back(store: RecordStore) -> None:
+    configs = export(store, store.root)
+    assert [entry["scenario"] for entry in configs] == ["both-50", "image-30"]
+    run, entry = read_export(Path(store.root.path) / "best.json", "both-50")
+    assert run == run_of("both-50", 2.0)
+    assert run.run_id == entry["run_id"]
+    assert (entry["value"], entry["data"]) == (0.8, "/data")
+
+
+def test_one_scenario_alone_is_exported(store: RecordStore, tmp_path: Path) -> None:
+    export(store, Storage(tmp_path), "one.json", "image-30")
+    run, _ = read_export(tmp_path / "one.json")
+    assert str(run.scenario) == "image-30"
+
+
+def test_an_unknown_scenario_is_answered_with_those_there_are(
+    store: RecordStore, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="scenario 'both-70'; there are both-50, image-30"):
+        export(store, Storage(tmp_path), scenario="both-70")
+    assert not (tmp_path / "best.json").exists()
+
+
+@pytest.mark.parametrize("scenario", ["", "both-70"])
+def test_a_file_of_several_scenarios_asks_which(store: RecordStore, scenario: str) -> None:
+    export(store, store.root)
+    with pytest.raises(ConfigError, match="both-50, image-30; choose one with --scenario"):
+        read_export(Path(store.root.path) / "best.json", scenario)
+
+
+def test_without_a_complete_trial_nothing_is_exported(tmp_path: Path) -> None:
+    store = new_store(tmp_path)
+    add_trial(store, "both-50", 0, {"both-50": "failed"})
+    add_trial(store, "both-50", 1, {"both-50": "pruned"})
+    for ask in (best, table, lambda s: export(s, s.root)):
+        with pytest.raises(ConfigError, match="no trial of .*study is complete"):
+            ask(store)
+    assert not store.root.exists("best.json")
+
+
+def test_a_robust_winner_is_judged_over_all_its_scenarios(tmp_path: Path) -> None:
+    store = new_store(tmp_path, "worst")
+    add_trial(store, "worst", 0, {"both-50": 0.9, "image-30": 0.2})
+    add_trial(store, "worst", 1, {"both-50": 0.5, "image-30": 0.4})
+    add_trial(store, "worst", 2, {"both-50": 0.99, "image-30": None})
+    found = best(store)
+    assert [(e.scenario, e.record.trial, e.record.value) for e in found] == [
+        ("both-50", 1, 0.5),
+        ("image-30", 1, 0.4),
+    ]
+    assert [e.paper.value for e in found if e.paper] == [0.9, 0.2]
+
+
+def spoil(place: Path, path: str, value: Any) -> None:
+    """Replace (or, with None, remove) what lies at a dotted path of the first config."""
+    exported = json.loads(place.read_text())
+    part = exported["configs"][0]
+    *parents, name = path.split(".")
+    for parent in parents:
+        part = part[parent]
+    if value is None:
+        del part[name]
+    else:
+        part[name] = value
+    place.write_text(json.dumps(exported))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("config.method.alfa", 1.0, r"no field 'method\.alfa'; did you mean 'method\.alpha'\?"),
+        ("config.optim.lerning_rate", 1.0, r"did you mean 'optim\.learning_rate'\?"),
+        ("config.seeds", 1, r"no field 'seeds'; did you mean 'seed'\?"),
+        ("config.method.name", "dfpll", r"no method 'dfpll'; did you mean 'dfpl'\?"),
+        ("config.optim.epochs", "many", r"optim\.epochs should .* integer, got 'many'"),
+        ("config.method.name", None, r"method\.name is missing"),
+        ("config.scenario.rate", 30.0, r"scenario\.rate should .* 1, got 30"),
+        ("config", None, "no export of a study.*config"),
+        ("config", 3, "no export of a study"),
+        ("data", None, "no export of a study.*data"),
+        ("scenario", None, "no export of a study.*scenario"),
+    ],
+)
+def test_an_edited_export_is_refused_by_name(
+    store: RecordStore, tmp_path: Path, path: str, value: Any, message: str
+) -> None:
+    export(store, Storage(tmp_path), scenario="both-50")
+    spoil(tmp_path / "best.json", path, value)
+    with pytest.raises(ConfigError, match=message):
+        read_export(tmp_path / "best.json")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "{}", '{"configs": 3}', '{"configs": [3]}'])
+def test_a_spoilt_file_is_no_export(tmp_path: Path, text: str) -> None:
+    (tmp_path / "best.json").write_text(text)
+    with pytest.raises(ConfigError, match=r"best\.json is no export of a study .*dfpl best"):
+        read_export(tmp_path / "best.json")
+
+
+def test_a_missing_file_is_no_export(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"best\.json is no export of a study .*dfpl best"):
+        read_export(tmp_path / "best.json")
