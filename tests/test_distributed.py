@@ -37,7 +37,7 @@ SHARDS: dict[int, dict[str, list[list[int]]]] = {
         "no image, no table, no rows": [[2, 4], [1, 5, 0, 3, 6, 7], []],
     },
 }
-GLOBAL = {"mixed": MIXED, "no image anywhere": [(0, 1)] * 8, "one pair": [(1, 1)] + MIXED[1:3] * 3}
+GLOBAL = {"mixed": MIXED, "no image anywhere": [(0, 1)] * 8, "one pair": [(1, 1), (1, 0), *MIXED[1:3] * 3]}
 CASES = [
     (values, batch, dtype)
     for values in ({"encode_missing": "zeros"}, {"encode_missing": "skip", "task_loss": "ce"})

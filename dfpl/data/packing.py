@@ -28,8 +28,6 @@ from dfpl.data.packed import (
 )
 from dfpl.data.raw import PackOptions, RawSamples, Report, column
 from dfpl.data.split import draw_split
-
-Vocabulary = Mapping[str, list[str]]
 """The levels of each categorical column, in order of their codes."""
 
 
