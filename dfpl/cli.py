@@ -79,15 +79,16 @@ def train(
     packed = PackedDataset.load(Path(data or entry["data"]).expanduser())
     target = Storage(out)
     target.prove_writable()
+    checkpoints = f"checkpoints/{run.run_id}"  # of this run: a cut one of another is not resumed
     runtime = Runtime(
         device=_device(device),
         threads=entry["threads"],
         report=_print_epoch(run.metric),
-        checkpoints=target / "checkpoint",
+        checkpoints=target / checkpoints,
     )
     fitted = fit(run, packed, runtime)
     TrainedModel.of(run, packed.schema, fitted).save(target)
-    (target / "checkpoint").delete("last.pt")
+    target.delete_folder("checkpoints")
     print(f"val/{run.metric} {fitted.best_value!r} at epoch {fitted.best_epoch}; model in {target}")
     if seed is None:
         same = "the same" if fitted.best_value == entry["value"] else "NOT the same"
@@ -285,7 +286,7 @@ def main() -> None:
     app.command(below_data, name="data")
     try:
         app.cli(args=arguments, prog="dfpl")
-    except (ValueError, FileNotFoundError, PermissionError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

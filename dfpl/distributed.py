@@ -73,16 +73,17 @@ class GlobalBatchNorm(nn.modules.batchnorm._BatchNorm):
         mean = sums[:-1] / total
         centred = input - mean.view(shape)
         variance = global_sum(centred.square().sum(axes)) / total
-        self._track(mean.detach(), variance.detach(), total)
+        self._track(mean.detach(), variance.detach(), sums[-1].detach())
         scale = (variance + self.eps).rsqrt() * self.weight
         return centred * scale.view(shape) + self.bias.view(shape)
 
-    def _track(self, mean: Tensor, variance: Tensor, total: Tensor) -> None:
+    def _track(self, mean: Tensor, variance: Tensor, count: Tensor) -> None:
         assert self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None and self.momentum is not None
         self.num_batches_tracked += 1
-        self.running_mean.lerp_(mean, self.momentum)
-        self.running_var.lerp_(variance * total / (total - 1).clamp(min=1), self.momentum)
+        share = self.momentum * (count > 0).to(mean.dtype)  # nothing is learned from no rows
+        self.running_mean.lerp_(mean, share)
+        self.running_var.lerp_(variance * count / (count - 1).clamp(min=1), share)
 
 
 def use_global_statistics(model: nn.Module) -> nn.Module:

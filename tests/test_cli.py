@@ -1,5 +1,6 @@
 """The command line as a user meets it: models, new rows with gaps, and bad input."""
 
+import dataclasses
 import json
 import sys
 from pathlib import Path
@@ -16,7 +17,8 @@ from dfpl import cli
 from dfpl.data.loader import Loader, View
 from dfpl.data.packed import PackedDataset
 from dfpl.evaluate import predict_split
-from dfpl.predict import TrainedModel
+from dfpl.fields import ConfigError
+from dfpl.predict import TrainedModel, read_rows
 from dfpl.storage import Storage
 from dfpl.study import run as study
 from dfpl.study.records import Record, RecordStore
@@ -246,3 +248,161 @@ def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> Non
         study.main(study.Plan(name="tune_dvm", source="dvm", base={}), ["--method.alfa=1"])
     assert stop.value.code == 2
     assert "--method.alpha" in "".join(capsys.readouterr())
+
+
+@pytest.fixture
+def exported(dfpl: Any, trained: Path, tmp_path: Path) -> Path:
+    assert dfpl("best", trained / "study", "--out", tmp_path / "best.json")[0] == 0
+    return tmp_path / "best.json"
+
+
+def test_another_number_than_the_studys_is_said(dfpl: Any, exported: Path, tmp_path: Path) -> None:
+    content = json.loads(exported.read_text())
+    content["configs"][0]["value"] += 1e-9
+    exported.write_text(json.dumps(content))
+    code, out, _ = dfpl("train", exported, "--out", tmp_path / "m", "--device", "cpu")
+    assert code == 0
+    assert ": NOT the same" in out
+
+
+def test_another_seed_is_not_compared(dfpl: Any, exported: Path, tmp_path: Path) -> None:
+    code, out, _ = dfpl("train", exported, "--out", tmp_path / "m", "--seed", 7, "--device", "cpu")
+    assert code == 0
+    assert "the study found" not in out
+    assert json.loads((tmp_path / "m/model.json").read_text())["run"]["seed"] == 7
+
+
+def test_a_cut_training_of_another_run_is_not_taken_for_this_one(
+    dfpl: Any, exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stop(row: dict[str, float]) -> bool:
+        raise KeyboardInterrupt
+
+    place = ["--out", tmp_path / "m", "--device", "cpu"]
+    with monkeypatch.context() as patch:
+        patch.setattr(cli, "_print_epoch", lambda metric: stop)
+        patch.setattr("dfpl.train.Runtime", often_saving)
+        with pytest.raises(KeyboardInterrupt):
+            dfpl("train", exported, "--seed", 7, *place)
+    assert list((tmp_path / "m").rglob("last.pt"))
+    code, out, _ = dfpl("train", exported, *place)
+    assert code == 0
+    assert ": the same" in out
+    assert not list((tmp_path / "m").rglob("last.pt"))
+
+
+def often_saving(**settings: Any) -> Runtime:
+    return Runtime(**settings, checkpoint_every_s=0.0)
+
+
+def test_data_that_is_not_the_studys_is_refused(dfpl: Any, exported: Path, tmp_path: Path) -> None:
+    save_packed(tmp_path / "other", num_samples=80, seed=1)
+    place = ["--out", tmp_path / "m", "--data", tmp_path / "other"]
+    code, _, errors = dfpl("train", exported, *place)
+    assert code == 2
+    assert "Point --data at the data that the study used" in errors
+
+
+def test_a_place_that_cannot_be_written_is_said_before_training(
+    dfpl: Any, exported: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    code, out, errors = dfpl("train", exported, "--out", tmp_path / "file/model")
+    assert code == 2
+    assert f"{tmp_path}/file/model cannot be written" in errors
+    assert "epoch" not in out
+
+
+def test_the_order_of_columns_survives_a_saved_model(tmp_path: Path) -> None:
+    packed = save_packed(tmp_path / "first", num_samples=80)
+    columns = {"shape": ["flat", "round", "tall"], "colour": ["blue", "red"]}
+    schema = packed.schema.with_values({"category": columns})
+    packed = dataclasses.replace(packed, schema=schema).save(tmp_path / "data")
+    run = make_run(packed, optim__epochs=1)
+    fitted = fit(run, packed, Runtime())
+    TrainedModel.of(run, packed.schema, fitted).save(Storage(tmp_path / "model"))
+    model = TrainedModel.load(Storage(tmp_path / "model"), CPU)
+    assert list(model.schema.category) == ["shape", "colour"]
+    model.refuse_other_data(packed)
+    row = {**COMPLETE, "shape": "round", "colour": "red"}
+    rows = read_rows(write_rows(tmp_path / "new", [row]), model.schema, None)
+    assert rows.category.tolist() == [[3, 3]]
+    view = View.of(packed, "test")
+    before = predict_split(fitted.method, Loader(view, fitted.statistics, 16, CPU), "test")
+    after = predict_split(model.method, Loader(view, model.statistics, 16, CPU), "test")
+    for state in before.logits:
+        assert np.array_equal(before.logits[state], after.logits[state])
+
+
+def test_a_model_is_not_scored_on_other_columns(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    packed = PackedDataset.load(trained / "data")
+    schema = packed.schema.with_values({"numeric": ["length", "height"]})
+    dataclasses.replace(packed, schema=schema).save(tmp_path / "other")
+    code, _, errors = dfpl("evaluate", trained / "model", "--data", tmp_path / "other")
+    assert code == 2
+    assert "['length', 'weight'], the data has ['length', 'height']" in errors
+
+
+def test_raw_data_that_forbids_training_ends_a_check_with_1(dfpl: Any, tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"id": f"s{i}", "image": "one.png", "length": i / 7, "label": "same"} for i in range(30)
+    ]
+    code, text, _ = dfpl("data", "check", "table", write_rows(tmp_path / "raw", rows))
+    assert code == 1
+    assert "training is impossible" in text
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (["--epochs=7"], "base.optim.epochs was 6, is 7"),
+        (["--seed=1"], "base.seed was 0, is 1"),
+        (["--objective=worst"], "objective was each, is worst"),
+        (["--method.beta=0.1"], "space.method.beta was [0.01, 1.0, True], is None"),
+    ],
+)
+def test_another_study_in_the_same_folder_is_refused_by_field(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    change: list[str],
+    complaint: str,
+) -> None:
+    def reached() -> None:
+        raise ConfigError("reached the cluster")
+
+    monkeypatch.setattr(study, "connect", reached)
+    plan = study.Plan(name="tune_dvm", source="dvm", base={})
+    same = [f"--data={trained / 'data'}", f"--storage={tmp_path}", "--epochs=6"]
+    for arguments, expected in (
+        (same, "reached the cluster"),
+        ([*same, "--trials=9", "--scenarios=both-30"], "reached the cluster"),
+        ([*same, *change], complaint),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            study.main(plan, arguments)
+        assert stop.value.code == 2
+        assert expected in capsys.readouterr().out
+
+
+def test_a_study_of_nothing_is_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = [f"--{name.replace('_', '-')}={value}" for name, value in ALL_SEVEN.items()]
+    plan = study.Plan(name="tune_dvm", source="dvm", base={})
+    with pytest.raises(SystemExit) as stop:
+        study.main(plan, [f"--data={trained / 'data'}", f"--storage={tmp_path}", *given])
+    assert stop.value.code == 2
+    assert "every searched field was given" in capsys.readouterr().out
+
+
+ALL_SEVEN = {
+    "method.alpha": 1.0,
+    "method.beta": 0.1,
+    "method.gamma": 0.1,
+    "method.delta": 0.2,
+    "method.num_prototypes": 5,
+    "method.epsilon": 0.1,
+    "method.omega": 0.1,
+}

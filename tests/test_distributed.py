@@ -27,26 +27,24 @@ from dfpl.model import Config, Model
 # rows of MIXED held by each rank; its labels are 0, 1, 2, 0, 1, 2, 0, 1
 SHARDS: dict[int, dict[str, list[list[int]]]] = {
     2: {
-        "unequal": [[0, 1, 2, 3, 4], [5, 6, 7]],
-        "a rank without rows": [[], list(range(8))],
         "a rank without a pair": [[0, 3, 6, 7, 5], [1, 2, 4]],
+        "a rank without rows": [[], list(range(8))],
     },
     3: {
-        "unequal": [[0, 1, 2, 3], [4, 5, 6], [7]],
         "each rank one class": [[0, 3, 6], [1, 4, 7], [2, 5]],
         "no image, no table, no rows": [[2, 4], [1, 5, 0, 3, 6, 7], []],
     },
 }
-GLOBAL = {"mixed": MIXED, "no image anywhere": [(0, 1)] * 8, "one pair": [(1, 1), (1, 0), *MIXED[1:3] * 3]}
+GLOBAL = {
+    "mixed": MIXED,
+    "no image anywhere": [(0, 1)] * 8,
+    "one pair": [(1, 1), (1, 0), *MIXED[1:3] * 3],
+}
 CASES = [
-    (values, batch, dtype)
-    for values in ({"encode_missing": "zeros"}, {"encode_missing": "skip", "task_loss": "ce"})
-    for batch, dtype in (
-        ("mixed", torch.float32),
-        ("mixed", torch.float64),
-        ("no image anywhere", torch.float64),
-        ("one pair", torch.float64),
-    )
+    ({"encode_missing": "zeros"}, "mixed", torch.float32),
+    ({"encode_missing": "skip", "task_loss": "ce"}, "mixed", torch.float64),
+    ({"encode_missing": "skip"}, "no image anywhere", torch.float64),
+    ({"encode_missing": "zeros"}, "one pair", torch.float64),
 ]
 Found = dict[str, dict[str, Tensor]]
 
@@ -66,7 +64,8 @@ def step(case: int, rows: list[int], wrap: Callable[[Model], Any]) -> Found:
     whole = make_batch(GLOBAL[name])
     whole = whole._replace(image=whole.image.to(dtype), numeric=whole.numeric.to(dtype))
     shard = take(whole, rows)
-    terms = model.losses(wrap(model)(shard), shard)
+    wrapped = wrap(model)  # kept: without it nobody would average the gradients
+    terms = model.losses(wrapped(shard), shard)
     objective(model, terms).backward()
     gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
     buffers = dict(model.named_buffers())

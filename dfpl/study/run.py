@@ -133,7 +133,7 @@ def study(plan: Plan, arguments: list[str]) -> None:
     base = _base_run(plan, options, packed, scenarios[0])
     space = _space(plan, arguments)
     store = RecordStore(root)
-    _same_study_as_before(store, base, options.study)
+    _same_study_as_before(store, base, space, options.study)
     connect()
     resources = fit_to_cluster(
         options.study.workers, options.study.gpus_per_worker, options.study.concurrent
@@ -383,10 +383,13 @@ def _space(plan: Plan, arguments: list[str]) -> SearchSpace:
     return left
 
 
-def _same_study_as_before(store: RecordStore, base: RunConfig, options: Options) -> None:
+def _same_study_as_before(
+    store: RecordStore, base: RunConfig, space: SearchSpace, options: Options
+) -> None:
     """Note what the study is; refuse to mix two studies in one folder."""
     values = {name: v for name, v in base.to_dict().items() if name != "scenario"}
-    now = {"base": values, "objective": options.objective}
+    ranges = json.loads(json.dumps(space))
+    now = {"base": values, "objective": options.objective, "space": ranges}
     if options.objective != "each":
         now["scenarios"] = options.scenarios
     if store.root.exists("study.json"):

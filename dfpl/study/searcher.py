@@ -202,7 +202,7 @@ def _frozen(
     pruned_at = {} if found.value is None else {found.step: found.value}
     return create_trial(
         state=OPTUNA_STATE[found.state],
-        value=found.value if found.state == "complete" else None,
+        value=None if found.state == "failed" else found.value,
         intermediate_values=pruned_at if found.state == "pruned" else {},
         params=suggestion.point,
         distributions=space,

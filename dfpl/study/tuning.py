@@ -194,4 +194,5 @@ def _train_on_workers(
     return record
 
 
-HalvingActor = ray.remote(num_cpus=0)(SuccessiveHalving)
+HalvingActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(SuccessiveHalving)
+"""Where its node is lost it starts again and knows only what it is told from then on."""
