@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from dfpl.distributed import of_rank_0
 from dfpl.fields import Row
 from dfpl.storage import Storage
 
@@ -38,14 +39,16 @@ class Progress:
         folder.write(LAST, stream.getvalue())
 
     @classmethod
-    def load(cls, folder: Storage, device: torch.device) -> "Progress | None":
-        """The last checkpoint, or None where there is none or it cannot be read whole."""
-        if not folder.exists(LAST):
+    def load(cls, folder: Storage) -> "Progress | None":
+        """The last checkpoint, or None where there is none or it cannot be read whole.
+
+        Rank 0 reads it for all workers: they must not differ in where they go on.
+        """
+        content = of_rank_0(lambda: folder.read(LAST) if folder.exists(LAST) else None)
+        if content is None:
             return None
-        stream = io.BytesIO(folder.read(LAST))
         try:
-            values = torch.load(stream, map_location=device, weights_only=True)
-            return cls(**{**values, "generator": values["generator"].cpu()})
+            return cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))
         except (RuntimeError, EOFError, KeyError, TypeError, ValueError):
             return None  # torn, or of another version: the run starts anew
 

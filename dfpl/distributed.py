@@ -5,6 +5,7 @@ sum, and DistributedDataParallel's mean over workers then gives exactly the grad
 process (spec section 8).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -42,6 +43,23 @@ def global_sum(value: Tensor) -> Tensor:
         return value
     total: Tensor = _GlobalSum.apply(value)  # pyright: ignore[reportAssignmentType]
     return total
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """What each worker holds, on every worker."""
+    if world_size() == 1:
+        return [value]
+    everyone: list[Any] = [None] * world_size()
+    dist.all_gather_object(everyone, value)
+    return everyone
+
+
+def of_rank_0(make: Callable[[], Any]) -> Any:
+    """What rank 0 makes, on every worker: for what must not differ between them."""
+    value = [make() if rank() == 0 else None]
+    if world_size() > 1:
+        dist.broadcast_object_list(value, src=0)
+    return value[0]
 
 
 def global_max(values: Tensor) -> Tensor:

@@ -1,15 +1,12 @@
 """One pass over the rows: logits under a scenario, or in all three states."""
 
-from typing import Any
-
 import numpy as np
 import torch
-import torch.distributed as dist
 from jaxtyping import Float
 
 from dfpl.data.loader import Loader
 from dfpl.data.packed import Split
-from dfpl.distributed import rank, world_size
+from dfpl.distributed import gather_objects, rank, world_size
 from dfpl.method import STATES, Method
 from dfpl.predictions import Predictions
 
@@ -62,10 +59,7 @@ def predict_split(method: Method, loader: Loader, split: Split) -> Predictions:
 
 def _assemble(parts: list[tuple[np.ndarray, np.ndarray]], num_rows: int) -> np.ndarray:
     """Put the rows of all workers in order; every row must have come exactly once."""
-    everyone: list[Any] = [parts]
-    if world_size() > 1:
-        everyone = [None] * world_size()
-        dist.all_gather_object(everyone, parts)
+    everyone = gather_objects(parts)
     positions = np.concatenate([at for worker in everyone for at, _ in worker])
     logits = np.concatenate([values for worker in everyone for _, values in worker])
     assert np.array_equal(np.sort(positions), np.arange(num_rows))

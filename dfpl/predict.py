@@ -105,13 +105,16 @@ def scores_table(found: Predictions, scenarios: list[Scenario]) -> Table:
     rows = [(str(scenario), "scenario", summarise(found, scenario)) for scenario in scenarios]
     rows += [(state, state, rows[0][2]) for state in STATES]
     for title, prefix, scores in rows:
-        cells = [
-            f"{scores[f'{prefix}/{m}']:.4f} "
-            f"[{scores[f'{prefix}/{m}_low']:.3f}, {scores[f'{prefix}/{m}_high']:.3f}]"
-            for m in METRICS
-        ]
-        shown.add_row(title, *cells)
+        shown.add_row(title, *(_with_interval(scores, f"{prefix}/{m}") for m in METRICS))
     return shown
+
+
+def _with_interval(scores: dict[str, float], name: str) -> str:
+    """A score and its interval; a dash where no row or no class can be scored."""
+    if name not in scores:
+        return "-"
+    low, high = (scores.get(f"{name}_{end}", float("nan")) for end in ("low", "high"))
+    return f"{scores[name]:.4f} [{low:.3f}, {high:.3f}]"
 
 
 def read_rows(

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import cos, pi
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,7 +92,7 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
     while progress.epochs_done < run.optim.epochs and not pruned:
         epoch = progress.epochs_done
         terms = _train_epoch(run, method, model, optimizer, train, epoch)
-        scores = _validate(method, val, packed)
+        scores = _validate(method, val, packed, epoch)
         progress.epochs_done = epoch + 1
         progress.seconds = before + time.monotonic() - started
         _keep_best(progress, method, scores[run.metric])
@@ -142,7 +143,7 @@ def _loaders(
 def _resume(method: Method, optimizer: torch.optim.Optimizer, runtime: Runtime) -> Progress:
     progress = None
     if runtime.checkpoints:
-        progress = Progress.load(runtime.checkpoints, runtime.device)
+        progress = Progress.load(runtime.checkpoints)
     if progress is None:
         return Progress()
     method.load_state_dict(progress.model)
@@ -227,12 +228,20 @@ def learning_rates(config: OptimConfig, steps: int, epoch: int) -> Iterator[floa
     warm = config.warmup
     for step in range(steps):
         after = (epoch + (step + 1) / steps) / config.epochs
-        before = (epoch + step / steps) / config.epochs
+        before = max((epoch + step / steps) / config.epochs, warm)
         rising = after <= warm
         share = after / warm if rising else (1 + cos(pi * (before - warm) / (1 - warm))) / 2
-        yield config.learning_rate * min(share, 1.0)
+        yield config.learning_rate * share
 
 
-def _validate(method: Method, loader: Loader, packed: PackedDataset) -> dict[str, float]:
+def _validate(
+    method: Method, loader: Loader, packed: PackedDataset, epoch: int
+) -> dict[str, float]:
     logits = logits_under_scenario(method, loader)
+    if not np.isfinite(logits).all():
+        rows = int((~np.isfinite(logits)).any(axis=1).sum())
+        raise NonFiniteError(
+            f"after epoch {epoch + 1} the logits of {rows} of {len(logits)} validation rows are "
+            "not finite: its last steps spoilt the weights"
+        )
     return measure(logits, packed.label[loader.view.rows], packed.schema.task)

@@ -36,7 +36,7 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
     torch.manual_seed(7)
     saved.save(Storage(tmp_path))
     expected = torch.rand(3)
-    loaded = Progress.load(Storage(tmp_path), CPU)
+    loaded = Progress.load(Storage(tmp_path))
     assert loaded is not None
     torch.set_rng_state(loaded.generator)
     assert torch.equal(torch.rand(3), expected)
@@ -50,18 +50,18 @@ def test_a_checkpoint_comes_back_as_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("share", [0.0, 0.01, 0.5, 0.99])
 def test_a_torn_checkpoint_counts_as_none(tmp_path: Path, share: float) -> None:
     folder = Storage(tmp_path)
-    assert Progress.load(folder, CPU) is None
+    assert Progress.load(folder) is None
     progress().save(folder)
     content = folder.read(LAST)
     folder.write(LAST, content[: int(share * len(content))])
-    assert Progress.load(folder, CPU) is None
+    assert Progress.load(folder) is None
 
 
 def test_a_checkpoint_of_another_version_counts_as_none(tmp_path: Path) -> None:
     stream = io.BytesIO()
     torch.save({"epochs": 3, "generator": torch.get_rng_state()}, stream)
     Storage(tmp_path).write(LAST, stream.getvalue())
-    assert Progress.load(Storage(tmp_path), CPU) is None
+    assert Progress.load(Storage(tmp_path)) is None
 
 
 class Malicious:
@@ -77,7 +77,7 @@ def test_code_in_a_checkpoint_is_refused(tmp_path: Path) -> None:
     torch.save({**vars(progress()), "best": Malicious(tmp_path / "harm")}, stream)
     Storage(tmp_path).write(LAST, stream.getvalue())
     with pytest.raises(Exception, match="Weights only load failed"):
-        Progress.load(Storage(tmp_path), CPU)
+        Progress.load(Storage(tmp_path))
     assert not (tmp_path / "harm").exists()
 
 

@@ -197,8 +197,9 @@ def test_alone_nothing_is_summed() -> None:
 
 def test_global_statistics_keep_parameters_buffers_type_and_mode() -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(nn.BatchNorm2d(4, eps=1e-2))).double()
-    nn.init.normal_(model[1][0].weight)
+    norm = nn.BatchNorm2d(4, eps=1e-2)
+    nn.init.normal_(norm.weight)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(norm)).double()
     model(torch.randn(5, 3, 2, 2).double())
     model.eval()
     image = torch.randn(2, 3, 2, 2).double()

@@ -93,7 +93,7 @@ def test_an_empty_cell_is_seen_by_itself_alone() -> None:
         [True, True, False, True, True],
     ]
     before = encoder(NUMERIC, CATEGORY, EVERYONE)
-    encoder.embed.empty += 1
+    encoder.embed.empty.add_(1)
     for tokens, other in zip(before, encoder(NUMERIC, CATEGORY, EVERYONE), strict=True):
         changed = (tokens != other).any(dim=2)[0]
         assert changed.tolist() == [False, False, True, False, True]

@@ -89,7 +89,7 @@ def test_states_that_are_hidden_are_nan(scenario: str | None) -> None:
     available = loader.view.available
     logits = logits_in_states(METHOD, loader)
     for state, needs in STATES.items():
-        possible = (available | ~np.array(needs)).all(axis=1)
+        possible = np.all(available | ~np.array(needs), axis=1)
         expected = np.repeat(possible[:, None], 3, axis=1)
         np.testing.assert_array_equal(np.isfinite(logits[state]), expected)
         assert np.isnan(logits[state][~possible]).all()

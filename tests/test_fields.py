@@ -11,7 +11,7 @@ from dfpl.fields import Config, ConfigError, flatten, unknown_name
 class Engine(Config):
     power: Annotated[float, Field(gt=0)] = 1.0
     cylinders: Annotated[int, Field(ge=1, le=12)] = 4
-    fuels: dict[str, list[str]] = {"petrol": ["E5"]}
+    fuels: dict[str, list[str]] = Field(default={"petrol": ["E5"]})
 
 
 class Car(Config):

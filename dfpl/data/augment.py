@@ -26,9 +26,7 @@ def sample_keys(ids: Sequence[str]) -> UInt64[np.ndarray, " N"]:
     return np.frombuffer(b"".join(digests), dtype="<u8").astype(np.uint64)
 
 
-def uniforms(
-    keys: UInt64[np.ndarray, " B"], seed: int, epoch: int
-) -> Float[np.ndarray, "B 9"]:
+def uniforms(keys: UInt64[np.ndarray, " B"], seed: int, epoch: int) -> Float[np.ndarray, "B 9"]:
     """Numbers in [0, 1) from (sample, seed, epoch, purpose) by two rounds of splitmix64."""
     run = int.from_bytes(hashlib.blake2b(f"{seed}/{epoch}".encode(), digest_size=8).digest())
     purpose = np.arange(NUM_DRAWS, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)

@@ -180,8 +180,8 @@ class PackedDataset:
             packed = cls(
                 schema=Schema.from_dict(values),
                 image=np.load(folder / "image.npy", mmap_mode="r"),
-                numeric=np.load(folder / "numeric.npy"),
-                category=np.load(folder / "category.npy"),
+                numeric=np.load(folder / "numeric.npy", mmap_mode="r"),
+                category=np.load(folder / "category.npy", mmap_mode="r"),
                 label=np.load(folder / "label.npy"),
                 sample=pd.read_parquet(folder / "sample.parquet"),
             )

@@ -28,6 +28,7 @@ from dfpl.data.packed import (
 )
 from dfpl.data.raw import PackOptions, RawSamples, Report, column
 from dfpl.data.split import draw_split
+
 """The levels of each categorical column, in order of their codes."""
 
 

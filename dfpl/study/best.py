@@ -1,6 +1,7 @@
 """The best configs of a study, what they rest on, and their export."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,9 @@ def best(store: RecordStore) -> list[Best]:
             if record
         ]
     if not found:
-        raise ConfigError(f"no trial of {store.root} is complete; nothing can be exported")
+        reasons = Counter(record.reason for record in store.read_all() if record.reason)
+        often = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
+        raise ConfigError(f"no trial of {store.root} is complete; nothing can be exported{often}")
     return found
 
 
@@ -79,23 +82,27 @@ def _counts(ended: list[Outcome | None]) -> dict[str, int]:
 
 def table(store: RecordStore) -> Table:
     """Per scenario: best value with its interval, the paper's point, trials by state."""
-    metric = store.root.read_json("study.json")["base"]["metric"]
+    about = store.root.read_json("study.json")
+    metric = about["base"]["metric"]
     shown = Table(title=f"Best configs of {store.name}, by val/{metric}")
     for heading in ("scenario", "best [95 %]", "trial", "paper's config [95 %]"):
         shown.add_column(heading)
     for heading in ("complete", "pruned", "failed"):
         shown.add_column(heading, justify="right")
-    for entry in best(store):
-        counts = (str(entry.counts[state]) for state in ("complete", "pruned", "failed"))
+    found = best(store)
+    for entry in found:
         paper = "-" if entry.paper is None else value_with_interval(entry.paper, metric)
-        shown.add_row(
-            entry.scenario,
-            value_with_interval(entry.record, metric),
-            str(entry.record.trial),
-            paper,
-            *counts,
-        )
+        value, trial = value_with_interval(entry.record, metric), str(entry.record.trial)
+        shown.add_row(entry.scenario, value, trial, paper, *_shown(entry.counts))
+    for search, trials in _trials(store).items():
+        if search not in {entry.search for entry in found}:
+            ended = [outcome(about["objective"], records) for records in trials.values()]
+            shown.add_row(search, "-", "-", "-", *_shown(_counts(ended)))
     return shown
+
+
+def _shown(counts: dict[str, int]) -> list[str]:
+    return [str(counts[state]) for state in ("complete", "pruned", "failed")]
 
 
 def value_with_interval(record: Record, metric: str) -> str:

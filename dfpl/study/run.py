@@ -212,7 +212,11 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
     )
     trainable = tune.with_parameters(tune_run, settings=settings)
     space = {"run": tune.grid_search(list(range(len(runs))))}
-    return _tune(f"ray_{name}", trainable, tuning, space, launch, len(runs))
+    results = _tune(f"ray_{name}", trainable, tuning, space, launch, len(runs))
+    for number, run in enumerate(runs):
+        if launch.store.read(run.run_id) is None:
+            launch.store.fail(run, name, number, "its process ended without a record")
+    return results
 
 
 def _tune(
@@ -318,13 +322,18 @@ def _data(plan: Plan, options: Any, root: Storage) -> tuple[Path, PackedDataset]
     """The packed data of the study: as given, packed now, or look-alike."""
     source = load_source(plan.source)
     place = _place_for_packed(root)
-    raw = Path(getattr(options, plan.raw_option or "", options.study.data)).expanduser()
+    typed = getattr(options, plan.raw_option or "", options.study.data)
+    raw = Path(typed).expanduser()
     if options.study.data and PackedDataset.is_packed(Path(options.study.data).expanduser()):
         packed = Path(options.study.data).expanduser().absolute()
         return packed, PackedDataset.load(packed)
-    if raw == Path():
+    if not typed:
+        if options.study.data:
+            raise DataError(
+                f"--data {options.study.data} is no packed data set (looked for schema.json there)"
+            )
         raw = _twin(plan, place)
-    key = json.dumps([str(raw.absolute()), options.source.to_dict()])
+    key = json.dumps([str(raw.absolute()), options.source.to_dict(), _tables_of(raw)])
     packed = place / f"{plan.source}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
     if not PackedDataset.is_packed(packed):
         console.print(f"packing   {raw} into {packed}")
@@ -332,6 +341,12 @@ def _data(plan: Plan, options: Any, root: Storage) -> tuple[Path, PackedDataset]
             console.print(columns_table(source.describe(raw, options.source)))
         source.pack(raw.absolute(), packed, options.source)
     return packed, PackedDataset.load(packed)
+
+
+def _tables_of(raw: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the tables: an edited table is another data set, packed again."""
+    found = [raw] if raw.is_file() else [*raw.glob("*.csv"), *raw.glob("*/*.csv")]
+    return sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found)
 
 
 def _place_for_packed(root: Storage) -> Path:

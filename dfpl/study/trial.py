@@ -12,7 +12,7 @@ from ray.exceptions import RayError
 from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, View
 from dfpl.data.packed import DataError, PackedDataset, Split
-from dfpl.distributed import rank, world_size
+from dfpl.distributed import gather_objects, rank, world_size
 from dfpl.evaluate import predict_split
 from dfpl.fields import ConfigError
 from dfpl.intervals import interval_of, summarise
@@ -23,6 +23,9 @@ from dfpl.train import Fitted, NonFiniteError, Runtime, fit
 
 EVERYWHERE = (NonFiniteError, ConfigError, DataError)
 """Failures that all workers of a run meet alike, in the same step."""
+OF_THE_MACHINE = (OSError, RayError, getattr(torch, "AcceleratorError", RayError))
+"""Not the run's fault: storage, a lost actor, a broken device. Ray starts the run again elsewhere,
+from its checkpoint."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,14 +44,14 @@ class Job:
 def run_once(run: RunConfig, job: Job, runtime: Runtime) -> Record:
     """Train and evaluate one run and write its record; a failure is a record, too.
 
-    With several workers, only failures that all of them meet are caught; after any other the
-    launcher starts the workers again from the checkpoint.
+    Failures of the machine are not caught, nor, with several workers, those that one of them
+    may meet alone: the launcher then starts the run again from its checkpoint.
     """
     record = _open_record(run, job, runtime)
     catch = Exception if world_size() == 1 else EVERYWHERE
     rows, found = [], None
     try:
-        packed = PackedDataset.load(job.data)
+        packed = load_alike(job.data)
         fitted = fit(run, packed, runtime)
         rows = fitted.rows
         _refuse_no_number(fitted, run)
@@ -58,12 +61,27 @@ def run_once(run: RunConfig, job: Job, runtime: Runtime) -> Record:
             record = replace(record, metrics=score(found, run))
     except RayError:
         raise  # the cluster broke, not the run, which is to be trained again
+    except OF_THE_MACHINE:
+        raise
     except catch as error:
         record = replace(record, state="failed", reason=explain(error, run))
     if rank() == 0:
         record = replace(record, finished_at=datetime.now(UTC).isoformat(timespec="seconds"))
         job.store.save(record, rows, found)
     return record
+
+
+def load_alike(folder: Path) -> PackedDataset:
+    """Open the data on every worker; a folder that one node lacks is an error on all of them."""
+    problem, packed = "", None
+    try:
+        packed = PackedDataset.load(folder)
+    except DataError as error:
+        problem = str(error)
+    problems = [text for text in gather_objects(problem) if text]
+    if problems or packed is None:
+        raise DataError(problems[0])
+    return packed
 
 
 def _open_record(run: RunConfig, job: Job, runtime: Runtime) -> Record:

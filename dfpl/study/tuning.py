@@ -10,6 +10,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 
 from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
@@ -142,7 +143,10 @@ class Asking:
 
     def __call__(self, row: Row) -> bool:
         question = (self.run.run_id, str(self.run.scenario), int(row["epoch"]), row["value"])
-        answer: Any = ray.get(self.halving.go_on.remote(*question))
+        try:
+            answer: Any = ray.get(self.halving.go_on.remote(*question))
+        except RayError:
+            return True  # its node is lost; a run that goes on is never wrong
         return bool(answer) or self.never
 
 
@@ -188,7 +192,8 @@ def _train_on_workers(
         fit_on_workers(run, job, launch.resources, shared)
     except TrainingFailedError as error:
         reason = f"the workers failed again and again: {error}"
-        return launch.store.fail(run, job.search, job.trial, reason)
+        done = launch.store.read(run.run_id)
+        return done or launch.store.fail(run, job.search, job.trial, reason)
     record = launch.store.read(run.run_id)
     assert record is not None
     return record

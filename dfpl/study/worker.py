@@ -6,7 +6,6 @@ from typing import Any
 
 import ray.train
 import ray.train.torch
-import torch.distributed as dist
 from ray.train import FailureConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 from ray.tune.integration.ray_train import TuneReportCallback
@@ -14,7 +13,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from dfpl.config import RunConfig
-from dfpl.distributed import rank
+from dfpl.distributed import of_rank_0
 from dfpl.fields import Row
 from dfpl.study.resources import Resources
 from dfpl.study.trial import Job, run_once
@@ -36,11 +35,12 @@ def train_worker(config: dict[str, Any]) -> None:
         )
 
     def report(row: Row) -> bool:
-        answer = [ask(row) if rank() == 0 else None]
-        dist.broadcast_object_list(answer, src=0)
+        answer = of_rank_0(lambda: ask(row))
         ray.train.report(config["describe"](row))
-        return bool(answer[0])
+        return bool(answer)
 
+    if of_rank_0(lambda: job.store.read(run.run_id) is not None):
+        return  # a worker died after the record was written
     runtime = Runtime(
         device=device,
         threads=int(os.environ.get("OMP_NUM_THREADS", "1")),

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from ray.exceptions import RayActorError
 from samples import make_run, save_packed
 
 from dfpl.config import RunConfig
@@ -217,3 +218,28 @@ def test_a_value_that_is_no_number_is_a_failed_run_with_its_reason(tmp_path: Pat
     assert store.read(run.run_id) == done
     assert done.state == "failed"
     assert "val/auroc" in done.reason
+
+
+def test_a_broken_cluster_is_no_failed_run(
+    trained: tuple[RecordStore, Record, RunConfig], tmp_path: Path
+) -> None:
+    def ask(row: Any) -> bool:
+        raise RayActorError
+
+    run, data = trained[2], Path(trained[1].data)
+    store = RecordStore(tmp_path / "study")
+    job = Job(store=store, data=data, search="both-50", trial=0)
+    with pytest.raises(RayActorError):
+        run_once(run, job, Runtime(report=ask))
+    assert store.read(run.run_id) is None
+
+
+def test_a_run_that_cannot_start_is_a_record_with_its_reason(
+    trained: tuple[RecordStore, Record, RunConfig], tmp_path: Path
+) -> None:
+    run = trained[2]
+    store = RecordStore(tmp_path / "study")
+    job = Job(store=store, data=tmp_path / "nowhere", search="both-50", trial=0)
+    done = run_once(run, job, Runtime())
+    assert store.read(run.run_id) == done
+    assert done.reason.startswith(f"DataError: no packed data set in {tmp_path}/nowhere")
