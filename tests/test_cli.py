@@ -38,7 +38,8 @@ def dfpl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
             cli.main()
         except SystemExit as stop:
             code = stop.code or 0
-        return (code, *capsys.readouterr())
+        out, errors = capsys.readouterr()
+        return code, out, errors
 
     return command
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
+import workers
 from samples import MIXED, SCHEMA, SMALL, make_batch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -101,19 +101,16 @@ def normalise(rows: list[int], make: Callable[[int], nn.Module]) -> dict[str, Te
     }
 
 
-def worker(me: int, workers: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=me, world_size=workers)
-    assert (rank(), world_size()) == (me, workers)
+def worker(me: int, folder: Path) -> None:
+    assert rank() == me
     found: dict[str, Any] = {"sums": sums(me), "norm": {}, "step": {}}
-    for name, shards in SHARDS[workers].items():
+    for name, shards in SHARDS[world_size()].items():
         found["norm"][name] = normalise(shards[me], GlobalBatchNorm)
         for case in range(len(CASES)):
             found["step"][f"{name}/{case}"] = step(
                 case, shards[me], lambda m: DistributedDataParallel(use_global_statistics(m))
             )
-    torch.save(found, f"{folder}/{me}.pt")
-    dist.destroy_process_group()
+    torch.save(found, folder / f"{me}.pt")
 
 
 def sums(me: int) -> dict[str, Tensor]:
@@ -129,7 +126,7 @@ def sums(me: int) -> dict[str, Tensor]:
 def everyone(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[list[Any]]:
     """What each of 2, then of 3 workers found: all cases in one start, as starting is slow."""
     folder: Path = tmp_path_factory.mktemp("workers")
-    mp.spawn(worker, (request.param, str(folder)), nprocs=request.param)  # pyright: ignore
+    workers.start(worker, request.param, folder)
     yield [torch.load(folder / f"{me}.pt") for me in range(request.param)]
 
 
@@ -180,11 +177,10 @@ def test_normalisation_over_workers_is_that_of_one(everyone: list[Any]) -> None:
 
 def test_global_sums_by_hand(everyone: list[Any]) -> None:
     # values 1, 2, ...; the gradient of a sum is the sum of the weights of all: 1 each, and 0, 1, ..
-    workers = len(everyone)
+    count = len(everyone)
     for found in everyone:
-        total = [sum(range(1, workers + 1)), 10.0 * workers]
-        assert found["sums"]["total"].tolist() == total
-        assert found["sums"]["gradient"].tolist() == [workers, sum(range(workers))]
+        assert found["sums"]["total"].tolist() == [sum(range(1, count + 1)), 10.0 * count]
+        assert found["sums"]["gradient"].tolist() == [count, sum(range(count))]
         assert found["sums"]["max"] == 5
 
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+import workers
 from samples import make_packed, make_run
 
 from dfpl.data.loader import Loader, View
@@ -45,20 +44,17 @@ PACKED = packed_with_gaps()
 METHOD = make_method(PACKED)
 
 
-def worker(me: int, workers: int, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=me, world_size=workers)
+def worker(me: int, folder: Path) -> None:
     found = predict_split(METHOD, make_loader(PACKED, "both-30", 4), "test")
-    Path(folder, f"{me}.parquet").write_bytes(found.to_parquet())
+    (folder / f"{me}.parquet").write_bytes(found.to_parquet())
     loader = make_loader(PACKED, None, 4)
     one = replace(loader.view, rows=loader.view.rows[:1], available=loader.view.available[:1])
     single = Loader(one, loader.statistics, 4, CPU)
-    torch.save(torch.from_numpy(logits_under_scenario(METHOD, single)), f"{folder}/{me}.pt")
-    dist.destroy_process_group()
+    torch.save(torch.from_numpy(logits_under_scenario(METHOD, single)), folder / f"{me}.pt")
 
 
 def test_two_workers_predict_every_row_once_in_order(tmp_path: Path) -> None:
-    mp.spawn(worker, (2, str(tmp_path)), nprocs=2)  # pyright: ignore
+    workers.start(worker, 2, tmp_path)
     alone = predict_split(METHOD, make_loader(PACKED, "both-30", 4), "test")
     first = logits_under_scenario(METHOD, make_loader(PACKED, None, 4))[:1]
     for me in range(2):

@@ -45,7 +45,7 @@ def test_cells_become_the_codes_and_numbers_of_the_model(tmp_path: Path) -> None
     rows = read_rows(
         write(tmp_path, HEADER, "a,dark.png,1.5,,red,tall", "b,light.png,,2,green,"), SCHEMA, None
     )
-    assert np.array_equal(rows.numeric, np.float32([[1.5, np.nan], [np.nan, 2]]), equal_nan=True)
+    assert np.array_equal(rows.numeric, np.array([[1.5, np.nan], [np.nan, 2]]), equal_nan=True)
     assert rows.category.tolist() == [[3, 4], [1, 0]]  # green was never seen, the shape is empty
     assert [int(picture.mean()) for picture in rows.image] == [20, 220]
     assert rows.image.shape == (2, 32, 32, 3)
@@ -85,7 +85,9 @@ def test_pictures_may_lie_elsewhere_under_another_column(tmp_path: Path) -> None
 
 
 def test_one_lacking_column_is_named_with_the_nearest(tmp_path: Path) -> None:
-    text = complaint_of(write(tmp_path, "image,length,wieght,colour,shape", "dark.png,1,2,red,flat"))
+    text = complaint_of(
+        write(tmp_path, "image,length,wieght,colour,shape", "dark.png,1,2,red,flat")
+    )
     assert "new.csv: there is no field 'weight'; did you mean 'wieght'?" in text
     assert text.count("there is no field") == 1
 
@@ -145,7 +147,9 @@ def test_a_prediction_does_not_depend_on_the_other_rows(
 def test_what_is_absent_cannot_change_a_prediction(model: TrainedModel, tmp_path: Path) -> None:
     with_table = write(tmp_path, HEADER, "a,dark.png,,,,")
     alone = write(tmp_path, "image", "dark.png", name="alone.csv")
-    first, second = (predict(model, read_rows(p, model.schema, None), CPU) for p in (with_table, alone))
+    first, second = (
+        predict(model, read_rows(p, model.schema, None), CPU) for p in (with_table, alone)
+    )
     assert first.equals(second)
 
 

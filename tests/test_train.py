@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
+import workers
 from samples import make_packed, make_run
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -90,16 +89,29 @@ def test_a_row_tells_every_term_the_metrics_and_the_best_so_far(fitted: Fitted) 
     assert fitted.seconds == fitted.rows[-1]["seconds"] > 0
 
 
-def test_the_weights_are_those_of_the_first_best_epoch() -> None:
-    told: list[dict[str, float]] = []
-    longer = RUN.with_values({"optim.epochs": 6, "optim.learning_rate": 0.01})
-    found = fit(longer, PACKED, Runtime(report=lambda row: told.append(row) or True))
-    values = [row["val/accuracy"] for row in told]
-    assert found.best_value == max(values) and found.best_epoch == 1 + values.index(max(values))
+def test_the_weights_are_those_of_the_first_best_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = [0.2, 0.9, 0.9, 0.1]
+    longer = RUN.with_values({"optim.epochs": 4})
+
+    def scripted(epochs: int) -> Fitted:
+        left = iter(scores)
+        monkeypatch.setattr("dfpl.train.measure", lambda *_: {"accuracy": next(left)})
+        return fit(longer, PACKED, Runtime(report=lambda row: row["epoch"] < epochs))
+
+    whole, stopped, before = scripted(4), scripted(2), scripted(1)
+    assert [row["value"] for row in whole.rows] == [0.2, 0.9, 0.9, 0.9]
+    assert (whole.best_epoch, whole.best_value) == (2, 0.9)
+    weights, earlier = stopped.method.state_dict(), before.method.state_dict()
+    for name, value in whole.method.state_dict().items():
+        assert torch.equal(value, weights[name])
+    assert any(not torch.equal(weights[name], earlier[name]) for name in weights)
+
+
+def test_the_best_value_is_that_of_the_weights_returned(fitted: Fitted) -> None:
     val = View.of(PACKED, "val", RUN.scenario)
-    loader = Loader(val, found.statistics, 16, torch.device("cpu"))
-    right = logits_under_scenario(found.method, loader).argmax(axis=1) == PACKED.label[val.rows]
-    assert right.mean() == pytest.approx(found.best_value)
+    loader = Loader(val, fitted.statistics, 16, torch.device("cpu"))
+    right = logits_under_scenario(fitted.method, loader).argmax(axis=1) == PACKED.label[val.rows]
+    assert right.mean() == pytest.approx(fitted.best_value)
 
 
 class Killed(Exception):
@@ -246,16 +258,14 @@ def distributed(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model)
 
 
-def worker(me: int, workers: int, folder: str) -> None:
-    dist.init_process_group("gloo", f"file://{folder}/meet", rank=me, world_size=workers)
+def worker(me: int, folder: Path) -> None:
     checkpoints = Storage(folder) / "checkpoint"
     runtime = Runtime(wrap=distributed, checkpoints=checkpoints, checkpoint_every_s=0.0)
     Storage(folder).write_json(f"{me}.json", fit(SHORT, PACKED, runtime).rows)
-    dist.destroy_process_group()
 
 
 def test_two_workers_train_to_the_numbers_of_one(tmp_path: Path) -> None:
-    mp.spawn(worker, (2, str(tmp_path)), nprocs=2)  # pyright: ignore
+    workers.start(worker, 2, tmp_path)
     alone = numbers(fit(SHORT, PACKED, Runtime()))
     for me in range(2):
         together = Storage(tmp_path).read_json(f"{me}.json")

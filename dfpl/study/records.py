@@ -122,7 +122,9 @@ class RecordStore:
         name = f"epochs/{run_id}.parquet"
         if not self.root.exists(name):
             return []
-        frame = pd.read_parquet(io.BytesIO(self.root.read(name)))
+        stream = io.BytesIO(self.root.read(name))
+        calm: Any = {"use_threads": False, "pre_buffer": False}  # threads can abort an exit
+        frame = pd.read_parquet(stream, engine="pyarrow", **calm)
         return [{str(k): v for k, v in row.items()} for row in frame.to_dict("records")]
 
     def predictions(self, run_id: str) -> Predictions:

@@ -419,11 +419,13 @@ def _same_study_as_before(
 
 
 def connect() -> None:
-    """Join the cluster of this job or machine, or start one for this process alone."""
+    """Join the cluster that RAY_ADDRESS names, as it does in a Ray job; else start one for this
+    process alone. (Ray's own guess would be the last cluster started here, dead or alive.)"""
     if ray.is_initialized():
         return
     try:
         ray.init(
+            address=os.environ.get("RAY_ADDRESS", "local"),
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": RAY_ENVIRONMENT},

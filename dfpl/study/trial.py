@@ -59,8 +59,6 @@ def run_once(run: RunConfig, job: Job, runtime: Runtime) -> Record:
         if not fitted.pruned:
             found = predict_splits(run, packed, fitted, runtime.device)
             record = replace(record, metrics=score(found, run))
-    except RayError:
-        raise  # the cluster broke, not the run, which is to be trained again
     except OF_THE_MACHINE:
         raise
     except catch as error:

@@ -20,9 +20,7 @@ BASE = make_run(make_packed())
 
 
 def run_of(scenario: str, alpha: float) -> RunConfig:
-    return BASE.with_values(
-        {"scenario": Scenario.parse(scenario).to_dict(), "method.alpha": alpha}
-    )
+    return BASE.with_values({"scenario": Scenario.parse(scenario).to_dict(), "method.alpha": alpha})
 
 
 def add_trial(
@@ -152,7 +150,7 @@ def test_without_a_complete_trial_nothing_is_exported(tmp_path: Path) -> None:
     add_trial(store, "both-50", 0, {"both-50": "failed"})
     add_trial(store, "both-50", 1, {"both-50": "pruned"})
     for ask in (best, table, lambda s: export(s, s.root)):
-        with pytest.raises(ConfigError, match="no trial of .*study is complete"):
+        with pytest.raises(ConfigError, match=r"no trial of .*study is complete"):
             ask(store)
     assert not store.root.exists("best.json")
 

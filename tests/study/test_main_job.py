@@ -2,10 +2,12 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,9 +202,15 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     for each in sockets:
         each.close()
     start = f"ray start --head --block --node-ip-address=127.0.0.1 --port={port} --num-cpus=2"
+    temp = tempfile.mkdtemp(prefix="dfpl-ray.", dir="/tmp")  # a socket's path must be short
     place = f"--dashboard-host=127.0.0.1 --dashboard-port={dashboard}"
     process = subprocess.Popen(
-        [*start.split(), *place.split(), f"--dashboard-agent-listen-port={agent}"],
+        [
+            *start.split(),
+            *place.split(),
+            f"--dashboard-agent-listen-port={agent}",
+            f"--temp-dir={temp}",
+        ],
         env=with_token,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -217,6 +225,7 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
     yield address, with_token
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
+    shutil.rmtree(temp, ignore_errors=True)
 
 
 def test_the_study_runs_as_a_ray_job(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:

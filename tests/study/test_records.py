@@ -59,7 +59,7 @@ def test_a_trained_run_leaves_one_whole_record(
 ) -> None:
     store, done, run = trained
     found = store.read(run.run_id)
-    assert found == done
+    assert found is not None and found == done
     assert (found.state, found.epochs, found.study, found.scenario) == (
         "complete",
         2,
@@ -157,7 +157,7 @@ def test_load_gives_one_row_per_run_under_dotted_names(store: RecordStore, run: 
         other = run.with_values({"method.alpha": 0.5 + trial})
         values = done if state == "complete" else {"reason": state}
         store.save(record_of(other, trial=trial, state=state, **values), [], None)
-    frame = load(store.root.path)
+    frame: Any = load(store.root.path)
     assert frame["trial"].tolist() == [0, 1, 2]
     assert frame["state"].tolist() == ["complete", "pruned", "failed"]
     assert frame["config.method.alpha"].tolist() == [0.5, 1.5, 2.5]
@@ -179,7 +179,7 @@ def test_loading_records_needs_neither_torch_nor_ray(
     program = (
         "import json, sys; from dfpl.study.records import RecordStore, load; "
         f"frame = load({store.root.path!r}); "
-        f"rows = RecordStore({store.root.path!r}).predictions(frame.run_id[0]); "
+        f"rows = RecordStore({store.root.path!r}).epochs(frame.run_id[0]); "
         "heavy = sorted({'torch', 'ray', 'optuna'} & set(sys.modules)); "
         "print(json.dumps([frame.value[0], len(rows), heavy]))"
     )
@@ -187,7 +187,7 @@ def test_loading_records_needs_neither_torch_nor_ray(
     assert shown.returncode == 0, shown.stderr
     value, rows, heavy = json.loads(shown.stdout)
     assert (value, heavy) == (done.value, [])
-    assert rows > 0
+    assert rows == done.epochs
 
 
 def test_the_driver_can_record_a_run_that_died(store: RecordStore, run: RunConfig) -> None:

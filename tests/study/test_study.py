@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import ray
 from ray import tune
@@ -92,7 +91,7 @@ def run_search(
     search(base, space or SPACE, found, options, launch_of(folder, data, every))
 
 
-def rays_view(folder: Path, name: str = "ray") -> pd.DataFrame:
+def rays_view(folder: Path, name: str = "ray") -> Any:
     """What Ray left on disk: the last result of each trial."""
     grid = tune.ResultGrid(tune.ExperimentAnalysis(str(folder / name)))
     return grid.get_dataframe().set_index("run_id")
@@ -122,7 +121,7 @@ def searched(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
 
 
 def test_every_trial_leaves_a_complete_record(searched: Path) -> None:
-    frame = load(searched)
+    frame: Any = load(searched)
     assert frame[["search", "trial"]].to_numpy().tolist() == [
         [name, number] for name in ("both-50", "image-30") for number in range(3)
     ]
@@ -148,7 +147,8 @@ def test_the_same_call_again_trains_nothing_and_keeps_rays_view(searched: Path, 
     run_search(searched, data, base_of(data), scenarios="both-50,image-30", grace=3)
     assert state_of(searched) == before
     assert {p.name: p.read_bytes() for p in searched.glob("suggestions/*")} == suggestions
-    again, frame = rays_view(searched), load(searched).set_index("run_id")
+    again = rays_view(searched)
+    frame: Any = load(searched).set_index("run_id")
     assert sorted(again.index) == sorted(first.index) == sorted(frame.index)
     assert again["value"].to_dict() == first["value"].to_dict() == frame["value"].to_dict()
     assert (again["training_iteration"] == 4).all()  # three epochs and the last word
@@ -184,7 +184,7 @@ def test_a_pruned_run_writes_its_own_record_and_the_papers_point_runs_whole(
     )
     RecordStore(folder).save(ended, [{"epoch": 1, "value": 1.5}], None)  # no run can beat it
     run_search(folder, data, base, trials=2, grace=1)
-    frame = load(folder)
+    frame: Any = load(folder)
     assert frame["state"].tolist() == ["complete", "pruned", "complete"]
     assert frame["epochs"].tolist()[:2] == [3, 1]
     assert frame["reason"][1].startswith("ASHA stopped it after epoch 1")
@@ -198,7 +198,7 @@ def test_a_failing_trial_is_recorded_and_the_study_goes_on(tmp_path: Path, data:
     folder = tmp_path / "study"
     space = {**SPACE, "optim.learning_rate": Choice((1e-3, 1e30))}
     run_search(folder, data, base_of(data), trials=6, grace=3, space=space)
-    frame = load(folder)
+    frame: Any = load(folder)
     failing = frame["config.optim.learning_rate"] == 1e30
     assert 0 < failing.sum() < 6
     assert set(frame["state"][failing]) == {"failed"}
@@ -217,7 +217,8 @@ def test_a_robust_search_judges_a_config_by_its_worst_scenario(tmp_path: Path, d
     folder = tmp_path / "study"
     where = {"scenarios": "both-50,tabular-70", "objective": "worst", "trials": 2, "grace": 3}
     run_search(folder, data, base_of(data), **where)
-    frame, seen = load(folder), rays_view(folder)
+    frame: Any = load(folder)
+    seen = rays_view(folder)
     assert frame[["search", "trial", "scenario"]].to_numpy().tolist() == [
         ["worst", trial, name] for trial in (0, 1) for name in ("both-50", "tabular-70")
     ]
@@ -300,7 +301,7 @@ def test_a_sweep_trains_each_run_once(tmp_path: Path, data: Path) -> None:
         sweep("confirm", runs, launch_of(folder, data))
         before = state_of(folder)
     assert state_of(folder) == before
-    frame = load(folder)
+    frame: Any = load(folder)
     assert frame[["search", "trial", "config.seed"]].to_numpy().tolist() == [
         ["confirm", 0, 0],
         ["confirm", 1, 1],
