@@ -139,7 +139,7 @@ class Predictions:
     def from_parquet(cls, data: bytes) -> "Predictions":
         """Read what `to_parquet` wrote, bit by bit the same."""
         try:
-            table = pq.read_table(io.BytesIO(data))
+            table = pq.read_table(io.BytesIO(data), use_threads=False, pre_buffer=False)
             facts = json.loads((table.schema.metadata or {})[b"dfpl"])
         except (pa.ArrowException, KeyError, ValueError) as error:
             raise PredictionError(f"these bytes hold no predictions: {error}") from None
