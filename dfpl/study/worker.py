@@ -1,7 +1,6 @@
 """A run under Ray Train: one function per data-parallel worker, and how a trial starts them."""
 
 import os
-from collections.abc import Callable
 from typing import Any
 
 import ray.train
@@ -18,8 +17,6 @@ from dfpl.fields import Row
 from dfpl.study.resources import Resources
 from dfpl.study.trial import Job, run_once
 from dfpl.train import Runtime
-
-Ask = Callable[[Row], bool]
 
 
 def train_worker(config: dict[str, Any]) -> None:
