@@ -61,7 +61,12 @@ def _mean_of_available(
 
 class ClassAwareAggregation(nn.Module):
     """One learned query per class looks at the evidence; one weight vector and bias per class
-    reads what its query found (Eqs. 10 and 11, group-wise linear as in Query2Label)."""
+    reads what its query found (Eqs. 10 and 11, group-wise linear as in Query2Label).
+
+    logit_c = w_c . W_v sum_r a_cr H_r + b_c = sum_r a_cr (W_v^T w_c) . H_r + b_c
+
+    In the second form nothing of size (B, C, D) is ever made.
+    """
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -73,8 +78,9 @@ class ClassAwareAggregation(nn.Module):
     def forward(
         self, evidence: Float[Tensor, "B R D"], visible: Bool[Tensor, "B R"]
     ) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B C R"]]:
-        found, attention = self.attention(self.queries, evidence, visible)  # (B, C, D)
-        return (found * self.weight).sum(dim=-1) + self.bias, attention
+        attention = self.attention.weights(self.queries, evidence, visible)  # (B, C, R)
+        read = self.weight @ self.attention.value.weight  # (C, D)
+        return (attention * (read @ evidence.mT)).sum(dim=-1) + self.bias, attention
 
 
 class PlainFusion(nn.Module):

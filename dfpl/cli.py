@@ -68,6 +68,7 @@ def train(
         seed: Another seed than the study's.
         device: Where to train; auto takes a GPU where there is one.
     """
+    from dfpl.compute import Compute
     from dfpl.data.packed import PackedDataset
     from dfpl.predict import TrainedModel
     from dfpl.storage import Storage
@@ -83,6 +84,7 @@ def train(
     runtime = Runtime(
         device=_device(device),
         threads=entry["threads"],
+        compute=Compute(**entry.get("compute", {})),
         report=_print_epoch(run.metric),
         checkpoints=target / checkpoints,
     )
@@ -286,7 +288,7 @@ def main() -> None:
     app.command(below_data, name="data")
     try:
         app.cli(args=arguments, prog="dfpl")
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, ArithmeticError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

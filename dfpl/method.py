@@ -3,6 +3,7 @@
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
+from math import inf
 from types import ModuleType
 from typing import Any
 
@@ -39,6 +40,10 @@ class Method(nn.Module, ABC):
         """The coefficient of a term in the objective; a term of weight 0 is only reported."""
         return 1.0
 
+    def limit(self, term: str) -> float:
+        """Training fails where a term is above this: for what must be solved, as the transport."""
+        return inf
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Logits of each sample in the three states, for `batch` read with both modalities.
 
@@ -74,5 +79,9 @@ def load(name: str) -> ModuleType:
 
 
 def build(config: MethodConfig, schema: Schema) -> Method:
-    """The untrained method for data of this schema."""
-    return load(config.name).Model(config, schema)
+    """The untrained method for data of this schema.
+
+    The weights of its convolutions lie in memory as N, H, W, C, like the images of the loader.
+    """
+    method: Any = load(config.name).Model(config, schema)
+    return method.to(memory_format=torch.channels_last)

@@ -7,6 +7,7 @@ Deviations   none in form; what the paper leaves open is a field of the config, 
 B samples, C classes, K prototypes per branch, D width, R rows of evidence (6 with both scales).
 """
 
+from math import inf
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
@@ -51,6 +52,7 @@ from dfpl.prototypes import (
     diversity_loss,
     mean_pairwise_cosine,
 )
+from dfpl.transport import MOST_VIOLATION
 
 
 class Config(MethodConfig):
@@ -289,6 +291,9 @@ class Model(Method):
             case "distribution_alignment" | "semantic_alignment":
                 return self.config.gamma
         return 0.0
+
+    def limit(self, term: str) -> float:
+        return MOST_VIOLATION if term == "transport_violation" else inf
 
 
 def _side(tokens: Tokens, extract: Any, present: Bool[Tensor, " B"]) -> Side:

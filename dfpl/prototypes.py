@@ -56,7 +56,7 @@ class TokenPrototypeExtractor(nn.Module):
         self.feed_forward = FeedForward(width)
 
     def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B K D"]:
-        mixed = self.attention(self.queries, tokens)[0] + self.queries
+        mixed = self.attention(self.queries, tokens) + self.queries
         prototypes = self.feed_forward(mixed) + mixed
         match self.norm:
             case "layernorm":

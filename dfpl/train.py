@@ -10,15 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from dfpl.checkpoint import Progress, clone
+from dfpl.compute import Compute
 from dfpl.config import OptimConfig, RunConfig
-from dfpl.data.batch import Batch
 from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import PackedDataset
 from dfpl.distributed import rank, use_global_statistics, world_size
 from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import ConfigError, Row
-from dfpl.method import Method, build, objective
+from dfpl.method import Method, build
 from dfpl.metrics import measure
+from dfpl.step import Stepper
 from dfpl.storage import Storage
 
 
@@ -37,6 +38,7 @@ class Runtime:
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     threads: int = 1
     """CPU threads of torch; another number may change the last bit of a result."""
+    compute: Compute = field(default_factory=Compute)
     wrap: Callable[[nn.Module], nn.Module] = _same
     """How the model becomes a distributed one."""
     report: Callable[[Row], bool] = _go_on
@@ -67,11 +69,15 @@ class NonFiniteError(FloatingPointError):
     """The objective became infinite or NaN; the message names term, epoch and step."""
 
 
+class NotConvergedError(ArithmeticError):
+    """Something that a step solves was not solved; the message names term, epoch and step."""
+
+
 def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
     """Train `run` to its best epoch on validation. A pure function of the config and the data.
 
-    Raises NonFiniteError when the objective is not finite, ConfigError when the config does not
-    fit the data.
+    Raises NonFiniteError when the objective is not finite, NotConvergedError when a term is
+    above the method's limit for it, ConfigError when the config does not fit the data.
     """
     _check_fit(run, packed)
     torch.set_num_threads(runtime.threads)
@@ -80,18 +86,15 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
     method = build(run.method, packed.schema).to(runtime.device)
     if world_size() > 1:
         use_global_statistics(method)
-    model = runtime.wrap(method)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), run.optim.learning_rate, weight_decay=run.optim.weight_decay
-    )
-    progress = _resume(method, optimizer, runtime)
+    stepper = Stepper(method, runtime.wrap(method), run.optim, runtime.compute)
+    progress = _resume(stepper, runtime)
     first_batch_at = time.time()
     pruned = False
     saved_at = started = time.monotonic()
     before = progress.seconds
     while progress.epochs_done < run.optim.epochs and not pruned:
         epoch = progress.epochs_done
-        terms = _train_epoch(run, method, model, optimizer, train, epoch)
+        terms = _train_epoch(run, stepper, train, epoch)
         scores = _validate(method, val, packed, epoch)
         progress.epochs_done = epoch + 1
         progress.seconds = before + time.monotonic() - started
@@ -101,7 +104,7 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
         row |= {f"val/{name}": value for name, value in scores.items()}
         progress.rows.append(row)
         if runtime.checkpoints and time.monotonic() - saved_at >= runtime.checkpoint_every_s:
-            _save(progress, method, optimizer, runtime.checkpoints)
+            _save(progress, stepper, runtime.checkpoints)
             saved_at = time.monotonic()
         pruned = not runtime.report(row) and progress.epochs_done < run.optim.epochs
     method.load_state_dict(progress.best)
@@ -140,26 +143,24 @@ def _loaders(
     )
 
 
-def _resume(method: Method, optimizer: torch.optim.Optimizer, runtime: Runtime) -> Progress:
+def _resume(stepper: Stepper, runtime: Runtime) -> Progress:
     progress = None
     if runtime.checkpoints:
         progress = Progress.load(runtime.checkpoints)
     if progress is None:
         return Progress()
-    method.load_state_dict(progress.model)
-    optimizer.load_state_dict(progress.optimizer)
+    stepper.method.load_state_dict(progress.model)
+    stepper.optimizer.load_state_dict(progress.optimizer)
     torch.set_rng_state(progress.generator)
     for row in progress.rows:
         runtime.report(row)
     return progress
 
 
-def _save(
-    progress: Progress, method: Method, optimizer: torch.optim.Optimizer, folder: Storage
-) -> None:
+def _save(progress: Progress, stepper: Stepper, folder: Storage) -> None:
     if rank() == 0:
-        progress.model = method.state_dict()
-        progress.optimizer = optimizer.state_dict()
+        progress.model = stepper.method.state_dict()
+        progress.optimizer = stepper.optimizer.state_dict()
         progress.save(folder)
 
 
@@ -170,41 +171,21 @@ def _keep_best(progress: Progress, method: Method, value: float) -> None:
         progress.best = clone(method.state_dict())
 
 
-def _train_epoch(
-    run: RunConfig,
-    method: Method,
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    loader: Loader,
-    epoch: int,
-) -> dict[str, float]:
+def _train_epoch(run: RunConfig, stepper: Stepper, loader: Loader, epoch: int) -> dict[str, float]:
     """One pass over the training split; returns the mean of each term over its steps."""
-    model.train()
+    stepper.model.train()
     seen: list[Tensor] = []
     names: list[str] = []
     batches = loader.epoch(epoch, run.seed, run.augment, (rank(), world_size()))
     rates = learning_rates(run.optim, loader.steps, epoch)
     for batch, rate in zip(batches, rates, strict=True):
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        terms = _step(method, model, optimizer, batch)
+        terms = stepper.step(batch, rate)
         names = list(terms)
         seen.append(torch.stack([term.detach() for term in terms.values()]))
     table = torch.stack(seen).cpu()  # (steps, terms): the only wait for the device in an epoch
     _check_finite(table, names, epoch)
+    _check_limits(stepper.method, table, names, epoch)
     return dict(zip(names, table.mean(dim=0).tolist(), strict=True))
-
-
-def _step(
-    method: Method, model: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch
-) -> dict[str, Tensor]:
-    terms = method.losses(model(batch), batch)
-    total = objective(method, terms)
-    optimizer.zero_grad()
-    total.backward()
-    optimizer.step()
-    method.after_step()
-    return {**terms, "objective": total}
 
 
 def _check_finite(table: Tensor, names: list[str], epoch: int) -> None:
@@ -217,6 +198,16 @@ def _check_finite(table: Tensor, names: list[str], epoch: int) -> None:
         raise NonFiniteError(
             f"the objective is not finite in epoch {epoch + 1}, step {step + 1}: {values}"
         )
+
+
+def _check_limits(method: Method, table: Tensor, names: list[str], epoch: int) -> None:
+    for column, name in enumerate(names):
+        limit, worst = method.limit(name), int(table[:, column].argmax())
+        if (value := table[worst, column].item()) > limit:
+            raise NotConvergedError(
+                f"{name} = {value:.3g} in epoch {epoch + 1}, step {worst + 1}, but it must not "
+                f"exceed {limit:g}: what the objective holds of it is not what it should be"
+            )
 
 
 def learning_rates(config: OptimConfig, steps: int, epoch: int) -> Iterator[float]:

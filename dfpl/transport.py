@@ -12,6 +12,8 @@ from torch import Tensor
 
 TOLERANCE = 1e-11
 """A sample is solved when its row sums are right to this relative error."""
+MOST_VIOLATION = 1e-5
+"""Training fails where a plan's row or column sums are wrong by more than this."""
 COOLING = 4.0
 """The temperature falls by this factor from level to level, down to epsilon."""
 COOL_BELOW = 0.1

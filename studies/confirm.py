@@ -11,6 +11,7 @@ from pathlib import Path
 
 import tyro
 
+from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.fields import ConfigError
 from dfpl.study.best import best
@@ -54,8 +55,14 @@ def main() -> None:
         wanted = runs(store, options.seeds)
         connect()
         resources = fit_to_cluster(options.workers, options.gpus_per_worker, options.concurrent)
-        data = Path(best(store)[0].record.data)
-        launch = Launch(store=store, data=data, resources=resources, checkpoint_every_s=30.0)
+        searched = best(store)[0].record
+        launch = Launch(
+            store=store,
+            data=Path(searched.data),
+            resources=resources,
+            compute=Compute(**searched.compute),
+            checkpoint_every_s=30.0,
+        )
         sweep("confirm", wanted, launch)
     print(f"now: python -m analysis.confirm {options.run_dir}")
 

@@ -7,7 +7,8 @@ Paper     accuracy at alpha 1, beta 0.1, gamma 0.1, delta 0.2, K 5, epsilon 0.1:
           tabular-30/50/70 95.54/93.43/92.59, image 98.23/97.66/97.50, both 96.24/94.50/92.63
 """
 
-from dfpl.study.run import Plan, main
+from dfpl.study.plan import Plan
+from dfpl.study.run import main
 
 PAPER = {
     "method.width": 512,

@@ -6,7 +6,8 @@ Makes     runs/tune_table/: best.json, records/, epochs/, predictions/, ray/ (Te
 Paper     has none for your data; its hyperparameters are the first trial of each scenario
 """
 
-from dfpl.study.run import Plan, main
+from dfpl.study.plan import Plan
+from dfpl.study.run import main
 
 BASE = {"metric": "balanced_accuracy", "method.width": 256, "optim.batch_size": 64}
 

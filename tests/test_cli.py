@@ -21,6 +21,7 @@ from dfpl.fields import ConfigError
 from dfpl.predict import TrainedModel, read_rows
 from dfpl.storage import Storage
 from dfpl.study import run as study
+from dfpl.study.plan import Plan
 from dfpl.study.records import Record, RecordStore
 from dfpl.train import Runtime, fit
 
@@ -239,14 +240,14 @@ def test_a_wrong_choice_is_refused_before_any_work(
     place = [] if "--storage" in options[0] else [f"--storage={tmp_path / 'runs'}"]
     chosen = [option.replace("FILE", str(tmp_path / "file")) for option in options]
     with pytest.raises(SystemExit) as stop:
-        study.main(study.Plan(name="tune_dvm", source="dvm", base={}), [*place, *chosen])
+        study.main(Plan(name="tune_dvm", source="dvm", base={}), [*place, *chosen])
     assert stop.value.code == 2
     assert complaint in capsys.readouterr().out
 
 
 def test_an_unknown_option_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        study.main(study.Plan(name="tune_dvm", source="dvm", base={}), ["--method.alfa=1"])
+        study.main(Plan(name="tune_dvm", source="dvm", base={}), ["--method.alfa=1"])
     assert stop.value.code == 2
     assert "--method.alpha" in "".join(capsys.readouterr())
 
@@ -374,7 +375,7 @@ def test_another_study_in_the_same_folder_is_refused_by_field(
         raise ConfigError("reached the cluster")
 
     monkeypatch.setattr(study, "connect", reached)
-    plan = study.Plan(name="tune_dvm", source="dvm", base={})
+    plan = Plan(name="tune_dvm", source="dvm", base={})
     same = [f"--data={trained / 'data'}", f"--storage={tmp_path}", "--epochs=6"]
     for arguments, expected in (
         (same, "reached the cluster"),
@@ -391,7 +392,7 @@ def test_a_study_of_nothing_is_refused(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     given = [f"--{name.replace('_', '-')}={value}" for name, value in ALL_SEVEN.items()]
-    plan = study.Plan(name="tune_dvm", source="dvm", base={})
+    plan = Plan(name="tune_dvm", source="dvm", base={})
     with pytest.raises(SystemExit) as stop:
         study.main(plan, [f"--data={trained / 'data'}", f"--storage={tmp_path}", *given])
     assert stop.value.code == 2

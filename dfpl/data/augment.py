@@ -70,8 +70,9 @@ def _recolour(
 ) -> Float[Tensor, "B 3 H W"]:
     factors = 1 + (2 * draws - 1) * strength
     brightness, contrast, saturation = factors[:, :, None, None, None].unbind(dim=1)
-    image = image * brightness
-    grey = (image * image.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
-    image = grey + (image - grey) * saturation
+    image = image * brightness  # a copy, which the rest changes in place
+    red, green, blue = (image[:, i : i + 1] * share for i, share in enumerate(_GREY))
+    grey = red.add_(green).add_(blue)
+    image.sub_(grey).mul_(saturation).add_(grey)
     middle = grey.mean(dim=(2, 3), keepdim=True)
-    return (middle + (image - middle) * contrast).clamp(0, 1)
+    return image.sub_(middle).mul_(contrast).add_(middle).clamp_(0, 1)

@@ -1,12 +1,20 @@
-"""PackedDataset x Scenario x split -> batches. What a scenario hides is never read."""
+"""PackedDataset x Scenario x split -> batches. What a scenario hides is never read.
 
-from collections.abc import Iterator
+A thread reads batches into memory ahead of their use; the rest is done on the device.
+
+Dimensions: as in `batch`; R of the B samples have an image.
+"""
+
+import time
+from collections import deque
+from collections.abc import Generator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 from torch import Tensor
 
@@ -17,6 +25,8 @@ from dfpl.data.packed import UNSEEN, PackedDataset, Split
 from dfpl.data.scenario import IMAGE, TABULAR, Scenario
 from dfpl.fields import Config
 
+AHEAD = 2  # batches that are read while one is in use
+NOTHING = AugmentConfig(flip=0.0, crop=1.0, rotation=0.0, colour=0.0)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as encoders expect
 
 
@@ -77,8 +87,33 @@ class View:
         )
 
 
+class Piece(NamedTuple):
+    """What was read of a batch; its pictures are made from this on the device."""
+
+    pixels: UInt8[Tensor, "R H W 3"]
+    place: Int[Tensor, " R"]
+    """Where in the batch each picture belongs."""
+    draws: Float[Tensor, "R 9"]
+    """Random numbers of the augmentation."""
+    numeric: Float[Tensor, "B Fn"]
+    category: Int[Tensor, "B Fc"]
+    available: Bool[Tensor, "B 2"]
+    label: Int[Tensor, " B"] | Float[Tensor, "B C"]
+
+    def pinned(self) -> "Piece":
+        """In memory from which a GPU copies while everything else goes on."""
+        return Piece(*(part.pin_memory() for part in self))
+
+    def to(self, device: torch.device) -> "Piece":
+        return Piece(*(part.to(device, non_blocking=True) for part in self))
+
+
 class Loader:
-    """Reads the batches of a view, on one of several workers, onto a device."""
+    """Reads the batches of a view, on one of several workers, onto a device.
+
+    Each pass has a thread that reads ahead; it ends with the pass, or when the iterator is closed
+    or dropped. What goes wrong in it is raised by the iterator.
+    """
 
     def __init__(
         self, view: View, statistics: Statistics, batch_size: int, device: torch.device
@@ -89,6 +124,11 @@ class Loader:
         self.batch_size = batch_size
         self.device = device
         self.keys = sample_keys(view.packed.ids(view.rows))
+        self.waited_s = 0.0
+        """Seconds for which the last pass was held up because a batch was not read yet."""
+        self._mean, self._std = (
+            torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (_MEAN, _STD)
+        )
 
     @property
     def steps(self) -> int:
@@ -97,56 +137,88 @@ class Loader:
 
     def epoch(
         self, epoch: int, seed: int, config: AugmentConfig, shard: tuple[int, int] = (0, 1)
-    ) -> Iterator[Batch]:
+    ) -> Generator[Batch, None, None]:
         """Every training sample once, in an order fixed by (seed, epoch), augmented.
 
         `shard` is (rank, number of workers): each takes its part of every global batch.
         """
         order = np.random.default_rng([seed, epoch]).permutation(len(self.view.rows))
-        for batch in np.array_split(order, self.steps):
-            mine = batch[shard[0] :: shard[1]]
-            draws = torch.from_numpy(uniforms(self.keys[mine], seed, epoch))
-            yield self.read(mine, (draws.to(self.device), config))
+        parts = [batch[shard[0] :: shard[1]] for batch in np.array_split(order, self.steps)]
+        for piece in self._ahead(parts, seed, epoch):
+            yield self._batch(piece, config)
 
-    def in_order(self, shard: tuple[int, int] = (0, 1)) -> Iterator[tuple[np.ndarray, Batch]]:
+    def in_order(
+        self, shard: tuple[int, int] = (0, 1)
+    ) -> Generator[tuple[np.ndarray, Batch], None, None]:
         """Every sample once, as it is; yields positions in the view and the batch."""
         mine = np.arange(len(self.view.rows))[shard[0] :: shard[1]]
-        for start in range(0, len(mine), self.batch_size):
-            positions = mine[start : start + self.batch_size]
-            yield positions, self.read(positions)
+        starts = range(0, len(mine), self.batch_size)
+        parts = [mine[start : start + self.batch_size] for start in starts]
+        for positions, piece in zip(parts, self._ahead(parts), strict=True):
+            yield positions, self._batch(piece, NOTHING)
 
-    def read(
-        self,
-        positions: Int[np.ndarray, " B"],
-        augmentation: tuple[Tensor, AugmentConfig] | None = None,
-    ) -> Batch:
-        """Read what is available of these samples; the rest is zeros."""
-        available = self.view.available[positions]
-        rows = self.view.rows[positions]
-        numeric, category = self._tables(rows, available[:, TABULAR])
-        label = torch.from_numpy(self.view.packed.label[rows]).to(self.device)
+    def read(self, positions: Int[np.ndarray, " B"], seed: int = 0, epoch: int = 0) -> Piece:
+        """Read what is available of these samples into memory; of tables, the rest is zeros."""
+        rows, available = self.view.rows[positions], self.view.available[positions]
+        there = available[:, IMAGE]
+        parts = (
+            self.view.packed.images(rows[there]),
+            np.flatnonzero(there),
+            uniforms(self.keys[positions[there]], seed, epoch),
+            *self._tables(rows, available[:, TABULAR]),
+            available,
+            self.view.packed.label[rows],
+        )
+        piece = Piece(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
+        return piece.pinned() if self.device.type == "cuda" else piece
+
+    def _ahead(
+        self, parts: Sequence[Int[np.ndarray, "..."]], seed: int = 0, epoch: int = 0
+    ) -> Generator[Piece, None, None]:
+        """Read these parts of the view in order, in a thread that is ahead of their use."""
+        self.waited_s = 0.0
+        pending: deque[Future[Piece]] = deque()
+        reader = ThreadPoolExecutor(1, "reader")
+        try:
+            for part in parts:
+                pending.append(reader.submit(self.read, part, seed, epoch))
+                if len(pending) > AHEAD:
+                    yield self._wait_for(pending.popleft())
+            while pending:
+                yield self._wait_for(pending.popleft())
+        finally:
+            reader.shutdown(cancel_futures=True)
+
+    def _wait_for(self, piece: Future[Piece]) -> Piece:
+        start = time.perf_counter()
+        try:
+            return piece.result()
+        finally:
+            self.waited_s += time.perf_counter() - start
+
+    def _batch(self, piece: Piece, config: AugmentConfig) -> Batch:
+        """Make the batch on the device; absent images are zeros."""
+        here = piece.to(self.device)
         return Batch(
-            image=self._images(rows, available[:, IMAGE], augmentation),
-            numeric=torch.from_numpy(numeric).to(self.device),
-            category=torch.from_numpy(category).to(self.device),
-            available=torch.from_numpy(available).to(self.device),
-            label=label,
+            image=self._images(here, config),
+            numeric=here.numeric,
+            category=here.category,
+            available=here.available,
+            label=here.label,
         )
 
-    def _images(
-        self,
-        rows: Int[np.ndarray, " B"],
-        present: Bool[np.ndarray, " B"],
-        augmentation: tuple[Tensor, AugmentConfig] | None,
-    ) -> Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(self.view.packed.images(rows[present])))
-        image = pixels.to(self.device).permute(0, 3, 1, 2).float() / 255
-        where = torch.from_numpy(np.flatnonzero(present)).to(self.device)
-        if augmentation is not None and len(where):
-            image = augment(image, augmentation[0][where], augmentation[1])
-        mean, std = (image.new_tensor(x).view(1, 3, 1, 1) for x in (_MEAN, _STD))
-        batch = image.new_zeros(len(rows), *image.shape[1:])
-        return batch.index_copy(0, where, (image - mean) / std)
+    def _images(self, piece: Piece, config: AugmentConfig) -> Float[Tensor, "B 3 H W"]:
+        """Laid out as convolutions like it: on a GPU channels last, on a CPU they are slower so."""
+        layout = torch.contiguous_format if self.device.type == "cpu" else torch.channels_last
+        image = piece.pixels.permute(0, 3, 1, 2).float().div_(255)
+        if len(image):
+            image = augment(image, piece.draws, config)
+        image = image.sub_(self._mean).div_(self._std)
+        B = len(piece.available)
+        if len(image) == B:
+            return image.contiguous(memory_format=layout)
+        batch = image.new_empty(B, *image.shape[1:]).contiguous(memory_format=layout)
+        return batch.zero_().index_copy_(0, piece.place, image)
 
     def _tables(
         self, rows: Int[np.ndarray, " B"], present: Bool[np.ndarray, " B"]

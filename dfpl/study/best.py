@@ -129,6 +129,7 @@ def export(
             "data": entry.record.data,
             "device": entry.record.device,
             "threads": entry.record.threads,
+            "compute": entry.record.compute,
             "workers": entry.record.workers,
             "versions": entry.record.versions,
         }

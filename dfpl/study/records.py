@@ -57,6 +57,8 @@ class Record:
     launcher: str = ""
     workers: int = 1
     threads: int = 1
+    compute: dict[str, Any] = field(default_factory=dict)
+    """How the arithmetic was done: the fields of `dfpl.compute.Compute`."""
     device: str = "cpu"
     data: str = ""
     """Folder of the packed data, as seen by the run."""

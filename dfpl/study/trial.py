@@ -1,7 +1,7 @@
 """One run of a study: train, evaluate, leave a record. The same in every launcher."""
 
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from dfpl.intervals import interval_of, summarise
 from dfpl.metrics import measure
 from dfpl.predictions import Predictions, concatenate
 from dfpl.study.records import Record, RecordStore, provenance
-from dfpl.train import Fitted, NonFiniteError, Runtime, fit
+from dfpl.train import Fitted, NonFiniteError, NotConvergedError, Runtime, fit
 
-EVERYWHERE = (NonFiniteError, ConfigError, DataError)
+EVERYWHERE = (NonFiniteError, NotConvergedError, ConfigError, DataError)
 """Failures that all workers of a run meet alike, in the same step."""
 OF_THE_MACHINE = (OSError, RayError, getattr(torch, "AcceleratorError", RayError))
 """Not the run's fault: storage, a lost actor, a broken device. Ray starts the run again elsewhere,
@@ -96,6 +96,7 @@ def _open_record(run: RunConfig, job: Job, runtime: Runtime) -> Record:
         launcher=job.launcher,
         workers=world_size(),
         threads=runtime.threads,
+        compute=asdict(runtime.compute),
         device=name,
         data=str(job.data),
         versions=provenance(),

@@ -12,6 +12,7 @@ import torch
 from ray import tune
 from ray.exceptions import RayError
 
+from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
 from dfpl.fields import Row
@@ -33,6 +34,7 @@ class Launch:
     store: RecordStore
     data: Path
     resources: Resources
+    compute: Compute
     checkpoint_every_s: float
 
 
@@ -170,6 +172,7 @@ def _inline_runtime(run: RunConfig, launch: Launch, ask: Ask, describe: Describi
     return Runtime(
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
+        compute=launch.compute,
         report=report,
         checkpoints=launch.store.root / f"checkpoints/{run.run_id}",
         checkpoint_every_s=launch.checkpoint_every_s,
@@ -186,6 +189,7 @@ def _train_on_workers(
     shared = {
         "ask": ask,
         "describe": describe,
+        "compute": launch.compute,
         "checkpoint_every_s": launch.checkpoint_every_s,
     }
     try:

@@ -41,6 +41,7 @@ def train_worker(config: dict[str, Any]) -> None:
     runtime = Runtime(
         device=device,
         threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
+        compute=config["compute"],
         wrap=wrap,
         report=report,
         checkpoints=job.store.root / f"checkpoints/{run.run_id}",

@@ -15,14 +15,16 @@ import ray
 from ray import tune
 from samples import make_run, save_packed
 
+from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import Choice, ConfigError, FloatRange
 from dfpl.study.objective import Objective
+from dfpl.study.plan import SearchOptions
 from dfpl.study.records import Record, RecordStore, load
 from dfpl.study.resources import fit_to_cluster
-from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, Options, _halving, search, sweep
+from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, _halving, search, sweep
 from dfpl.study.tuning import Launch
 from dfpl.train import Runtime, fit
 
@@ -69,6 +71,7 @@ def launch_of(folder: Path, data: Path, every: float = 30.0) -> Launch:
         store=RecordStore(folder),
         data=data,
         resources=fit_to_cluster(1, None, None),
+        compute=Compute(),
         checkpoint_every_s=every,
     )
 
@@ -87,7 +90,7 @@ def run_search(
 ) -> None:
     """A search through Tune; the same call again goes on."""
     found = parse_scenarios(scenarios)
-    options = Options(objective=objective, trials=trials, grace=grace)
+    options = SearchOptions(objective=objective, trials=trials, grace=grace)
     search(base, space or SPACE, found, options, launch_of(folder, data, every))
 
 

@@ -1,0 +1,58 @@
+"""One step of training: forward, weighted terms, backward, Adam. The loop is in `train`."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dfpl.compute import Compute
+from dfpl.config import OptimConfig
+from dfpl.data.batch import Batch
+from dfpl.method import Method, objective
+
+
+class Stepper:
+    """A method, the model around it that training calls, and its optimiser."""
+
+    def __init__(
+        self, method: Method, model: nn.Module, config: OptimConfig, compute: Compute
+    ) -> None:
+        """`model` is `method` itself, or `method` inside a distributed wrapper."""
+        self.method = method
+        self.compute = compute
+        self.model: Any = torch.compile(model) if compute.compile else model
+        self.optimizer = torch.optim.AdamW(
+            method.parameters(),
+            config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+
+    def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
+        """Train on a batch at this learning rate; returns the terms, and their weighted sum as
+        `objective`. Nothing in it waits for the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        terms = self.terms(batch)
+        total = objective(self.method, terms)
+        self.optimizer.zero_grad()
+        total.backward()
+        self.optimizer.step()
+        self.method.after_step()
+        return {**terms, "objective": total}
+
+    def terms(self, batch: Batch) -> dict[str, Tensor]:
+        """The unweighted terms of a batch, from a forward pass in the chosen precision."""
+        low = self.compute.precision == "bfloat16"
+        with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=low):
+            output = self.model(batch)
+        return self.method.losses(in_float32(output) if low else output, batch)
+
+
+def in_float32(value: Any) -> Any:
+    """A nest of named tuples with its bfloat16 tensors as float32."""
+    if isinstance(value, Tensor):
+        return value.float() if value.dtype == torch.bfloat16 else value
+    if isinstance(value, tuple):
+        return type(value)(*(in_float32(part) for part in value))
+    return value

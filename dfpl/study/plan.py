@@ -1,0 +1,254 @@
+"""What a study says about itself, its command line, and its data made ready; no Ray yet."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Annotated, Any
+
+import tyro
+
+from dfpl.compute import Compute
+from dfpl.config import AugmentConfig, Metric, OptimConfig, RunConfig
+from dfpl.data.packed import DataError, PackedDataset
+from dfpl.data.report import columns_table
+from dfpl.data.scenario import Scenario, parse_scenarios
+from dfpl.data.sources import load as load_source
+from dfpl.fields import ConfigError
+from dfpl.method import load as load_method
+from dfpl.storage import Storage
+from dfpl.study.objective import Objective
+from dfpl.study.progress import console
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Options that every study has."""
+
+    data: str = ""
+    """Folder of the data, raw or packed, the same path on every node. Empty: look-alike data is
+    written and used."""
+    epochs: int | None = None
+    """Passes over the training split; short for --optim.epochs."""
+    workers: int = 1
+    """Data-parallel workers per trial."""
+    gpus_per_worker: float | None = None
+    """GPUs per worker; fractions share one GPU between trials. Default: 1 where there are GPUs."""
+    concurrent: int | None = None
+    """Trials at once. Default: as many as fit."""
+    storage: str = "runs"
+    """Folder or URI (s3://, gs://) below which results go, the same on every node."""
+    name: str = ""
+    """Name of the study's folder. Default: that of the script."""
+    checkpoint_every_s: float = 30.0
+    """Least seconds between two checkpoints of a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions(Options):
+    """Options of a search."""
+
+    scenarios: str = "all"
+    """`all` nine of Table I, or a comma-separated list such as `both-50,tabular-70`."""
+    objective: Objective = "each"
+    """`each`: a best config per scenario. `mean`, `worst`: one config, judged by its mean or its
+    worst over the scenarios."""
+    trials: int = 32
+    """Trials per search (per scenario under `each`); the paper's config is the first of them."""
+    grace: int | None = None
+    """Epochs that every trial may run before ASHA compares it; as many as --epochs switches ASHA
+    off. Default: a ninth of the epochs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepOptions(Options):
+    """Options of a list of runs, each trained whole."""
+
+    seeds: int = 3
+    """Seeds of each config: initial weights, order of samples, augmentation; the same masks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a study script says about itself."""
+
+    name: str
+    source: str
+    """Adapter of the data: the name of a file in `dfpl/data/sources`."""
+    base: dict[str, Any]
+    """Values of the base run that differ from the defaults, by dotted name."""
+    on_twin: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Values of the base run where the look-alike data is used, so that a laptop is enough."""
+    method: str = "dfpl"
+    raw_option: str = ""
+    """Name of a further option that holds the raw data, where --data is for packed data alone."""
+    raw_help: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a study's command line amounts to, with its data packed and its folder writable."""
+
+    options: Any
+    """The study's Options, or a subclass."""
+    root: Storage
+    data: Path
+    packed: PackedDataset
+    base: RunConfig
+    """The run that every other starts from; each of them says its scenario."""
+    compute: Compute
+
+
+def prepare(plan: Plan, default: Options, arguments: list[str]) -> Prepared:
+    """Read the options of a study and get its data ready.
+
+    Raises ConfigError, DataError or StorageError for what a person chose wrongly.
+    """
+    found = parse(plan, default, arguments)
+    _check(found.study)
+    root = Storage(_storage(found.study.storage)) / (found.study.name or plan.name)
+    root.prove_writable()
+    data, packed = _data(plan, found, root)
+    return Prepared(
+        options=found.study,
+        root=root,
+        data=data,
+        packed=packed,
+        base=_base_run(found, packed),
+        compute=found.compute,
+    )
+
+
+def parse(plan: Plan, options: Options, arguments: list[str]) -> Any:
+    """Read the options of this study: the common ones, the source's, and the base run's."""
+    method = load_method(plan.method).Config
+    source = load_source(plan.source).Options
+    on_twin = not given(arguments) & {"data", plan.raw_option}
+    base = {**plan.base, **plan.on_twin} if on_twin else plan.base
+    raw = [(plan.raw_option, Annotated[str, tyro.conf.arg(help=plan.raw_help)], "")]
+    fields: list[tuple[str, Any, Any]] = [
+        ("study", tyro.conf.OmitArgPrefixes[type(options)], options),
+        ("compute", tyro.conf.OmitArgPrefixes[Compute], Compute()),
+        *(raw if plan.raw_option else []),
+        ("source", tyro.conf.OmitArgPrefixes[source], _with(source(), base, "source.")),
+        ("method", method, _with(method(), base, "method.")),
+        ("optim", OptimConfig, _with(OptimConfig(), base, "optim.")),
+        ("augment", AugmentConfig, _with(AugmentConfig(), base, "augment.")),
+        ("metric", Metric, base.get("metric", "accuracy")),
+        ("seed", int, 0),
+    ]
+    cls = dataclasses.make_dataclass(
+        "Study",
+        [(name, kind, dataclasses.field(default=default)) for name, kind, default in fields],
+        frozen=True,
+    )
+    main_module: ModuleType = sys.modules["__main__"]
+    return tyro.cli(cls, args=arguments, description=main_module.__doc__ or "")
+
+
+def _with(config: Any, values: dict[str, Any], prefix: str) -> Any:
+    own = {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
+    return config.with_values(own)
+
+
+def _check(options: Options) -> None:
+    """Refuse what is wrong before any work is done."""
+    if isinstance(options, SearchOptions):
+        parse_scenarios(options.scenarios)
+    for name in ("trials", "seeds", "epochs", "workers", "concurrent", "grace"):
+        value = getattr(options, name, None)
+        if value is not None and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
+    if options.checkpoint_every_s < 0:
+        raise ConfigError(
+            f"--checkpoint-every-s must be 0 or more, got {options.checkpoint_every_s}"
+        )
+
+
+def _storage(text: str) -> str:
+    """A relative folder lies below the current one; in a Ray job, which runs in a throw-away copy
+    of the working directory, below the home of the user who started the head."""
+    if "://" in text or Path(text).expanduser().is_absolute():
+        return text
+    in_job = "runtime_resources" in os.getcwd()
+    place = Path.home() / text if in_job else Path(text).absolute()
+    if in_job:
+        console.print(f"--storage {text} is relative: in a Ray job that means {place}")
+    return str(place)
+
+
+def given(arguments: list[str]) -> set[str]:
+    """Names of the options that were typed, as the config spells them."""
+    return {a[2:].partition("=")[0].replace("-", "_") for a in arguments if a.startswith("--")}
+
+
+def _data(plan: Plan, options: Any, root: Storage) -> tuple[Path, PackedDataset]:
+    """The packed data of the study: as given, packed now, or look-alike."""
+    source = load_source(plan.source)
+    place = _place_for_packed(root)
+    typed = getattr(options, plan.raw_option or "", options.study.data)
+    raw = Path(typed).expanduser()
+    if options.study.data and PackedDataset.is_packed(Path(options.study.data).expanduser()):
+        packed = Path(options.study.data).expanduser().absolute()
+        return packed, PackedDataset.load(packed)
+    if not typed:
+        if options.study.data:
+            raise DataError(
+                f"--data {options.study.data} is no packed data set (looked for schema.json there)"
+            )
+        raw = _twin(plan, place)
+    key = json.dumps([str(raw.absolute()), options.source.to_dict(), _tables_of(raw)])
+    packed = place / f"{plan.source}-{hashlib.blake2b(key.encode(), digest_size=4).hexdigest()}"
+    if not PackedDataset.is_packed(packed):
+        console.print(f"packing   {raw} into {packed}")
+        if hasattr(source, "describe"):
+            console.print(columns_table(source.describe(raw, options.source)))
+        source.pack(raw.absolute(), packed, options.source)
+    return packed, PackedDataset.load(packed)
+
+
+def _tables_of(raw: Path) -> list[tuple[str, int, int]]:
+    """Name, size and time of the tables: an edited table is another data set, packed again."""
+    found = [raw] if raw.is_file() else [*raw.glob("*.csv"), *raw.glob("*/*.csv")]
+    return sorted((p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in found)
+
+
+def _place_for_packed(root: Storage) -> Path:
+    """Beside the studies where those lie on a file system, else in the user's cache."""
+    return Path(root.path).parent / "data" if root.is_local else Path.home() / ".cache/dfpl"
+
+
+def _twin(plan: Plan, place: Path) -> Path:
+    from dfpl.data.sources import twins
+
+    write = getattr(twins, f"write_{plan.source}", None)
+    if write is None:
+        name = plan.raw_option or "data"
+        raise ConfigError(f"--{name} is needed: it says where the data is")
+    raw = place / f"{plan.source}_twin"
+    console.print(f"no --data: writing and using look-alike data in {raw}; its results say nothing")
+    write(raw, twins.TwinOptions())
+    return raw
+
+
+def _base_run(options: Any, packed: PackedDataset) -> RunConfig:
+    """The run that every trial starts from, and whose searched values are the paper's point."""
+    optim = options.optim
+    if options.study.epochs is not None:
+        optim = optim.with_values({"epochs": options.study.epochs})
+    return RunConfig.from_dict(
+        {
+            "dataset": packed.schema.name,
+            "data_hash": packed.schema.content_hash,
+            "method": options.method.to_dict(),
+            "scenario": Scenario(pattern="both", rate=0.5).to_dict(),
+            "optim": optim.to_dict(),
+            "augment": options.augment.to_dict(),
+            "metric": options.metric,
+            "seed": options.seed,
+        }
+    )
