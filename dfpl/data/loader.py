@@ -208,16 +208,15 @@ class Loader:
         )
 
     def _images(self, piece: Piece, config: AugmentConfig) -> Float[Tensor, "B 3 H W"]:
-        """Laid out as convolutions like it: on a GPU channels last, on a CPU they are slower so."""
-        layout = torch.contiguous_format if self.device.type == "cpu" else torch.channels_last
+        """In memory as N, H, W, C, like the weights of the convolutions that get it."""
         image = piece.pixels.permute(0, 3, 1, 2).float().div_(255)
         if len(image):
             image = augment(image, piece.draws, config)
         image = image.sub_(self._mean).div_(self._std)
-        B = len(piece.available)
-        if len(image) == B:
-            return image.contiguous(memory_format=layout)
-        batch = image.new_empty(B, *image.shape[1:]).contiguous(memory_format=layout)
+        shape = (len(piece.available), *image.shape[1:])
+        if image.shape == shape:
+            return image.contiguous(memory_format=torch.channels_last)
+        batch = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
         return batch.zero_().index_copy_(0, piece.place, image)
 
     def _tables(

@@ -1,7 +1,10 @@
 """From packed data to batches: what a scenario hides is never read, and nothing depends on who
 reads it."""
 
+import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -14,8 +17,9 @@ from hypothesis import strategies as st
 from samples import make_packed
 
 from dfpl.config import AugmentConfig
+from dfpl.data.augment import augment, uniforms
 from dfpl.data.batch import Batch
-from dfpl.data.loader import Loader, Statistics, View
+from dfpl.data.loader import AHEAD, Loader, Statistics, View
 from dfpl.data.packed import PackedDataset, Split
 from dfpl.data.scenario import IMAGE, TABULAR, Scenario
 
@@ -42,6 +46,24 @@ class Watched(PackedDataset):
 
 def watched(packed: PackedDataset = PACKED) -> Watched:
     return Watched(**vars(packed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hooked(PackedDataset):
+    """A data set that calls something before it reads pixels, and counts how often it has read."""
+
+    before: Callable[[], None] = lambda: None
+    reads: threading.Semaphore = field(default_factory=lambda: threading.Semaphore(0))
+
+    def images(self, rows: np.ndarray) -> np.ndarray:
+        self.before()
+        found = super().images(rows)
+        self.reads.release()
+        return found
+
+
+def hooked(before: Callable[[], None] = lambda: None) -> Hooked:
+    return Hooked(**vars(PACKED), before=before)
 
 
 def make_loader(
@@ -91,6 +113,18 @@ def test_what_a_scenario_hides_is_never_read(scenario: str) -> None:
     assert len(images) + len(tables) < 2 * len(packed)
     assert set(packed.image_reads) == images
     assert set(packed.table_reads) == tables
+
+
+@pytest.mark.parametrize("batch_size", [7, 1000])
+def test_a_pass_reads_what_is_available_once(batch_size: int) -> None:
+    packed = watched()
+    loader = make_loader(packed, batch_size=batch_size)
+    packed.table_reads.clear()  # those of the statistics
+    for _ in loader.epoch(0, 0, AUGMENT):
+        pass
+    rows, available = loader.view.rows, loader.view.available
+    assert packed.image_reads == Counter(rows[available[:, IMAGE]].tolist())
+    assert packed.table_reads == Counter(rows[available[:, TABULAR]].tolist())
 
 
 def test_statistics_read_the_available_training_tables_once() -> None:
@@ -270,3 +304,129 @@ def test_a_worker_may_get_no_rows() -> None:
     loader = make_loader(batch_size=1)
     batch = next(loader.epoch(0, 0, AUGMENT, (1, 2)))
     assert len(batch.label) == 0 and batch.image.shape == (0, 3, 32, 32)
+
+
+def one_by_one(loader: Loader, positions: np.ndarray, augmentation: Any = None) -> Batch:
+    """A batch made sample by sample, from the arrays as they are."""
+    packed, statistics = loader.view.packed, loader.statistics
+    rows, available = loader.view.rows[positions], loader.view.available[positions]
+    mean, std = (
+        torch.tensor(x).view(1, 3, 1, 1) for x in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    )
+    images = []
+    for row, position, there in zip(rows, positions, available[:, IMAGE], strict=True):
+        image = torch.tensor(packed.image[row][None]).permute(0, 3, 1, 2).float() / 255
+        if augmentation:
+            draws = uniforms(loader.keys[[position]], *augmentation)
+            image = augment(image, torch.from_numpy(draws), AUGMENT)
+        images.append((image - mean) / std if there else torch.zeros_like(image))
+    table = torch.from_numpy(available[:, TABULAR])[:, None]
+    numeric = torch.from_numpy(statistics.numbers(packed.numeric[rows]))
+    return Batch(
+        image=torch.cat(images),
+        numeric=numeric.where(table, 0.0),
+        category=torch.from_numpy(statistics.codes(packed.category[rows])).where(table, 0),
+        available=torch.from_numpy(available),
+        label=torch.from_numpy(packed.label[rows]),
+    )
+
+
+@pytest.mark.parametrize("scenario", ["both-50", "tabular-50", "image-100"])
+@pytest.mark.parametrize("batch_size", [4, 1000])
+def test_batches_are_those_of_reading_sample_by_sample(scenario: str, batch_size: int) -> None:
+    loader = make_loader(PACKED, scenario, batch_size=batch_size)
+    order = np.random.default_rng([5, 3]).permutation(30)
+    parts = np.array_split(order, loader.steps)
+    for part, batch in zip(parts, loader.epoch(3, 5, AUGMENT), strict=True):
+        assert_same(batch, one_by_one(loader, part, (5, 3)))
+    for positions, batch in loader.in_order():
+        assert_same(batch, one_by_one(loader, positions))
+
+
+@pytest.mark.parametrize("scenario", ["both-50", "tabular-50", "image-100"])
+def test_pictures_lie_in_memory_with_their_channels_last(scenario: str) -> None:
+    loader = make_loader(PACKED, scenario)
+    for batch in (next(loader.epoch(0, 0, AUGMENT)), next(loader.in_order())[1]):
+        assert batch.image.shape[1:] == (3, 32, 32)
+        assert batch.image.is_contiguous(memory_format=torch.channels_last)
+
+
+def readers() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name.startswith("reader")]
+
+
+def count(reads: threading.Semaphore, expected: int) -> None:
+    """Wait for so many reads, and see that no other follows."""
+    for _ in range(expected):
+        assert reads.acquire(timeout=30)
+    assert not reads.acquire(timeout=0.1)
+
+
+def test_the_next_batches_are_read_while_one_is_in_use() -> None:
+    packed = hooked()
+    batches = make_loader(packed, batch_size=2).epoch(0, 0, AUGMENT)
+    assert not readers()
+    next(batches)
+    count(packed.reads, 1 + AHEAD)
+    next(batches)
+    count(packed.reads, 1)
+    assert len(readers()) == 1
+
+
+@pytest.mark.parametrize("end", ["closed", "dropped", "failed"])
+def test_a_pass_that_ends_early_ends_its_thread(end: str) -> None:
+    packed = hooked()
+    batches = make_loader(packed, batch_size=2).epoch(0, 0, AUGMENT)
+    next(batches)
+    if end == "closed":
+        batches.close()
+    elif end == "dropped":
+        del batches
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            batches.throw(KeyboardInterrupt)
+    assert not readers()
+    while packed.reads.acquire(blocking=False):
+        pass
+    count(packed.reads, 0)
+
+
+def test_a_whole_pass_ends_its_thread() -> None:
+    loader = make_loader()
+    assert len(list(loader.in_order())) == loader.steps
+    assert not readers()
+
+
+class Unplugged(Exception):
+    """Stands for a disk that goes away."""
+
+
+def test_what_goes_wrong_in_reading_is_raised_where_the_batch_is_due() -> None:
+    left = iter([None, None])
+
+    def fail_at_the_third() -> None:
+        if next(left, "none left"):
+            raise Unplugged("no such disk")
+
+    batches = make_loader(hooked(fail_at_the_third), batch_size=2).epoch(0, 0, AUGMENT)
+    for expected, _ in zip(make_loader(batch_size=2).epoch(0, 0, AUGMENT), range(2), strict=False):
+        assert_same(next(batches), expected)
+    with pytest.raises(Unplugged, match="no such disk"):
+        next(batches)
+    assert not readers()
+    assert next(batches, None) is None
+
+
+def test_the_time_for_which_a_pass_is_held_up_is_counted() -> None:
+    packed = hooked(lambda: time.sleep(0.2))
+    loader = make_loader(packed, batch_size=10)  # three batches: all are read while one is in use
+    assert loader.steps == 1 + AHEAD and loader.waited_s == 0
+    list(loader.epoch(0, 0, AUGMENT))
+    assert loader.waited_s > 0.4  # 0.6 but for what was done meanwhile
+    batches = loader.epoch(0, 0, AUGMENT)
+    next(batches)
+    first = loader.waited_s
+    assert 0.15 < first < 0.5  # of this pass alone
+    count(packed.reads, 6)
+    list(batches)
+    assert loader.waited_s < first + 0.15
