@@ -1,19 +1,31 @@
 """Entropic optimal transport between two small sets of prototypes, one problem per sample (Eq. 5).
 
 Dimensions: B samples, K prototypes on the rows, L on the columns (in the paper L = K).
+
+Where the costs are within a few epsilon, plain Sinkhorn sweeps on exp(-C / epsilon) arrive in a
+handful of cheap products. Elsewhere they would need thousands: there, in float64, the temperature
+is lowered from the scale of the cost to epsilon, and Newton steps climb the dual at each level.
 """
 
 import math
 from typing import NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
-TOLERANCE = 1e-11
-"""A sample is solved when its row sums are right to this relative error."""
+TOLERANCE = {torch.float64: 1e-11}
+"""A sample is solved when its row sums are right to this relative error, by type of the cost."""
+TOLERANCE_ELSE = 1e-6
+"""The same for float32: some roundings of a sum in it."""
 MOST_VIOLATION = 1e-5
 """Training fails where a plan's row or column sums are wrong by more than this."""
+SWEPT_RANGE = 16.0
+"""Largest range of cost / epsilon for which sweeps are tried first."""
+SWEEPS = 24
+"""Sweeps before what is left goes to Newton's method."""
+FIRST_RANGE = 8.0
+"""Range of cost / temperature on the first level, where nearly any start converges."""
 COOLING = 4.0
 """The temperature falls by this factor from level to level, down to epsilon."""
 COOL_BELOW = 0.1
@@ -22,12 +34,8 @@ COOL_BELOW = 0.1
 Cooled too soon, a plan that gives a row too many columns freezes in its error: seen at 0.33, for
 points on a line, never at 0.25 or less.
 """
-FIRST_RANGE = 8.0
-"""Range of cost / temperature on the first level, where nearly any start converges."""
-LONGEST_STEP = 3.0
-"""Newton steps change no potential by more than this many temperatures."""
-MOST_STEPS = 1000
-"""Never reached: the worst seen is 156 at 1e5 / 1e-5. The violation tells if it ever is."""
+MOST_STEPS = 500
+"""Never reached; the violation tells if it ever is."""
 
 
 class Transport(NamedTuple):
@@ -45,68 +53,161 @@ def entropic_transport(cost: Float[Tensor, "B K L"], epsilon: float) -> Transpor
 
     The value lies below the unregularised minimum, by epsilon log max(K, L) to epsilon log(K L),
     so it may be negative. By the envelope theorem its gradient is the optimal plan: the problem
-    is solved without autograd, then <G, C> is differentiated with G held fixed.
+    is solved without autograd, and the backward pass multiplies by the plan.
 
-    Solved in float64 and returned in the dtype of `cost`. A sample whose cost is not finite has
-    NaN everywhere and a gradient of 0; the other samples do not notice.
+    For float32 and float64. A sample whose cost is not finite has NaN everywhere and a gradient
+    of 0; the other samples do not notice. To torch.compile it is one operation.
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, got {epsilon}")
-    finite = cost.isfinite().all(dim=2).all(dim=1)
-    exact = cost.double().where(finite[:, None, None], 0.0)
-    plan = solve(exact, epsilon).exp()
-    value = (plan * exact).sum(dim=(1, 2)) - epsilon * torch.special.entr(plan).sum(dim=(1, 2))
-    plan = plan.where(finite[:, None, None], torch.nan).to(cost.dtype)
-    return Transport(value.where(finite, torch.nan).to(cost.dtype), plan, marginal_violation(plan))
+    value, plan, violation = _solved(cost, epsilon)
+    return Transport(value, plan.detach(), violation.detach())
+
+
+@torch.library.custom_op("dfpl::entropic_transport", mutates_args=())
+def _solved(cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    log_plan = solve(cost, epsilon, TOLERANCE.get(cost.dtype, TOLERANCE_ELSE))
+    # C + epsilon log G = f_i + g_j: its mean is the dual value, whose error is that of G squared
+    value = torch.add(cost, log_plan, alpha=epsilon).flatten(1).mean(dim=1)
+    plan = log_plan.exp_().to(cost.dtype)
+    return value.to(cost.dtype), plan, marginal_violation(plan)
+
+
+@_solved.register_fake
+def _(cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    return cost.new_empty(len(cost)), torch.empty_like(cost), cost.new_empty(len(cost))
+
+
+def _keep_plan(ctx: torch.autograd.function.FunctionCtx, inputs: object, output: object) -> None:
+    assert isinstance(output, tuple)
+    ctx.save_for_backward(output[1])
+
+
+def _times_plan(ctx: torch.autograd.function.FunctionCtx, *slopes: Tensor) -> tuple[Tensor, None]:
+    (plan,) = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
+    return slopes[0][:, None, None] * plan.nan_to_num(0.0), None
+
+
+_solved.register_autograd(_times_plan, setup_context=_keep_plan)
 
 
 def marginal_violation(plan: Float[Tensor, "B K L"]) -> Float[Tensor, " B"]:
-    """The largest of |sum_j G_ij - 1/K| and |sum_i G_ij - 1/L|, summed in float64."""
+    """The largest of |sum_j G_ij - 1/K| and |sum_i G_ij - 1/L|."""
     K, L = plan.shape[1:]
-    rows = (plan.double().sum(dim=2) - 1 / K).abs().amax(dim=1)
-    columns = (plan.double().sum(dim=1) - 1 / L).abs().amax(dim=1)
-    return torch.maximum(rows, columns).to(plan.dtype)
+    errors = torch.cat([plan.sum(dim=2) - 1 / K, plan.sum(dim=1) - 1 / L], dim=1)
+    return errors.abs_().amax(dim=1)
 
 
 @torch.no_grad()
-def solve(cost: Float[Tensor, "B K L"], epsilon: float) -> Float[Tensor, "B K L"]:
-    """The logarithm of each sample's optimal plan, in the dtype of `cost`.
-
-    The state is log G = (f_i + g_j - C_ij) / temperature, the potentials never being formed: so
-    a large constant or a large row in C is absorbed once and costs no digits afterwards. The
-    temperature of a sample starts at the scale of its cost and is lowered to epsilon whenever
-    the rows are roughly right; in between `ascent_step` climbs the dual. A sample that has
-    arrived is left alone, so its result does not depend on its neighbours in the batch.
-    """
-    cost = cost - cost.amin(dim=2, keepdim=True)
-    cost = cost - cost.amin(dim=1, keepdim=True)
-    temperature = (cost.amax(dim=(1, 2), keepdim=True) / FIRST_RANGE).clamp(min=epsilon)
-    log_plan = fit_columns(-cost / temperature)
-    for _ in range(MOST_STEPS):
-        error = row_error(log_plan)
-        solved = (temperature <= epsilon) & (error <= TOLERANCE)  # (B, 1, 1)
-        if solved.all():
-            break
-        cooled = (temperature / COOLING).clamp(min=epsilon).where(error < COOL_BELOW, temperature)
-        moved = (log_plan + ascent_step(log_plan)[:, :, None]) * (temperature / cooled)
-        log_plan = log_plan.where(solved, fit_columns(moved))
-        temperature = cooled
+def solve(cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float) -> Float[Tensor, "B K L"]:
+    """The logarithm of each sample's optimal plan; NaN where the cost is not finite."""
+    if not len(cost):
+        return cost.clone()
+    relative = reduce(cost)
+    reach = relative.flatten(1).amax(dim=1)  # not finite where any of them is not
+    near = reach <= SWEPT_RANGE * epsilon
+    if near.all():
+        log_plan, error = sweep(relative, epsilon, tolerance)
+        if error.amax() <= tolerance:
+            return log_plan
+        far = error > tolerance
+    else:
+        log_plan, far = torch.full_like(cost, torch.nan), reach.isfinite()
+        if near.any():
+            log_plan[near], error = sweep(relative[near], epsilon, tolerance)
+            far[near] = error > tolerance
+    log_plan = log_plan.double()
+    log_plan[far] = climb(reduce(cost[far].double()), epsilon, tolerance)
     return log_plan
+
+
+def reduce(cost: Float[Tensor, "B K L"]) -> Float[Tensor, "B K L"]:
+    """Take off what depends on a row or a column alone: it does not change the plan, and a large
+    constant costs no digits afterwards."""
+    relative = cost - cost.amin(dim=2, keepdim=True)
+    return relative.sub_(relative.amin(dim=1, keepdim=True))
+
+
+def sweep(
+    cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float
+) -> tuple[Float[Tensor, "B K L"], Float[Tensor, " B"]]:
+    """Sinkhorn's iteration G = diag(u) exp(-C / epsilon) diag(v) / K; the logarithm of the plan,
+    and the largest relative error of its row sums.
+
+    Each sweep makes the rows right, then the columns. All samples go on until the last has
+    arrived, as a further sweep can only bring a sample closer.
+    """
+    B, K, L = cost.shape
+    scaled = cost / -epsilon
+    kernel = scaled.exp()
+    v = kernel.sum(dim=1).reciprocal_().mul_(K / L)[:, :, None]
+    u, error = v, cost.new_zeros(B, 1)
+    for count in range(SWEEPS):
+        rows = kernel @ v
+        if count % 2:
+            error = rows.mul(u).sub_(1).abs_().squeeze(2)
+            if error.max() <= tolerance:
+                break
+        u = rows.reciprocal_()
+        v = (kernel.mT @ u).reciprocal_().mul_(K / L)
+    return scaled.add_(u.log() - math.log(K)).add_(v.log().mT), error.amax(dim=1)
+
+
+def climb(cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float) -> Float[Tensor, "B K L"]:
+    """Newton's method on the dual, from a high temperature down to epsilon.
+
+    The state is log G = (f_i + g_j - C_ij) / temperature, the potentials never being formed. The
+    temperature of a sample starts at the scale of its cost and is lowered whenever the rows are
+    roughly right. A sample that has arrived leaves the batch.
+    """
+    found = torch.empty_like(cost)
+    left = torch.arange(len(cost), device=cost.device)
+    temperature = (cost.amax(dim=(1, 2)) / FIRST_RANGE).clamp(min=epsilon)
+    log_plan = fit_columns(cost / -temperature[:, None, None])
+    for _ in range(MOST_STEPS):
+        share, log_row = split_rows(log_plan)
+        error = (log_row + math.log(cost.shape[1])).expm1().abs_().amax(dim=1)
+        solved = (temperature <= epsilon) & (error <= tolerance)
+        if solved.any():
+            found[left[solved]] = log_plan[solved]
+            left, log_plan, temperature, share, log_row, error = (
+                part[~solved] for part in (left, log_plan, temperature, share, log_row, error)
+            )
+        if not len(left):
+            return found
+        cooled = (temperature / COOLING).clamp(min=epsilon)
+        cooled = cooled.where(error < COOL_BELOW, temperature)
+        moved = log_plan + ascent_step(share, log_row)[:, :, None]
+        log_plan = fit_columns(moved * (temperature / cooled)[:, None, None])
+        temperature = cooled
+    found[left] = log_plan
+    return found
 
 
 def fit_columns(log_plan: Float[Tensor, "B K L"]) -> Float[Tensor, "B K L"]:
     """Choose the column potentials g that make every column sum to 1/L."""
-    return log_plan.log_softmax(dim=1) - math.log(log_plan.shape[2])
+    top = log_plan.amax(dim=1, keepdim=True)
+    column = (log_plan - top).exp_().sum(dim=1, keepdim=True).log_().add_(top)
+    return log_plan - (column + math.log(log_plan.shape[2]))
 
 
-def row_error(log_plan: Float[Tensor, "B K L"]) -> Float[Tensor, "B 1 1"]:
-    """The largest error of a row sum, relative to the 1/K it should be."""
-    rows = log_plan.exp().sum(dim=2, keepdim=True)
-    return (rows * log_plan.shape[1] - 1).abs().amax(dim=1, keepdim=True)
+def split_rows(
+    log_plan: Float[Tensor, "B K L"],
+) -> tuple[Float[Tensor, "B K L"], Float[Tensor, "B K"]]:
+    """G_ij = share_ij exp(log_row_i): how a row is spread, and its sum, which may underflow.
+
+    (By hand, since torch's softmax over a short last dimension is many times slower.)
+    """
+    top = log_plan.amax(dim=2, keepdim=True)
+    share = (log_plan - top).exp_()
+    row = share.sum(dim=2, keepdim=True)
+    return share.div_(row), row.log_().add_(top).squeeze(2)
 
 
-def ascent_step(log_plan: Float[Tensor, "B K L"]) -> Float[Tensor, "B K"]:
-    """The better of a Sinkhorn step and a bounded Newton step on the row potentials.
+def ascent_step(
+    share: Float[Tensor, "B K L"], log_row: Float[Tensor, "B K"]
+) -> Float[Tensor, "B K"]:
+    """The better of a Sinkhorn step and a damped Newton step on the row potentials.
 
     The dual, with the column potentials eliminated and in units of the temperature, gains
 
@@ -115,30 +216,44 @@ def ascent_step(log_plan: Float[Tensor, "B K L"]) -> Float[Tensor, "B K"]:
     from the step x. It is concave; Sinkhorn's x_i = log((1/K) / r_i) always gains, so the
     choice can never do worse than Sinkhorn, and near the optimum it converges quadratically.
     """
-    sinkhorn = -math.log(log_plan.shape[1]) - log_plan.logsumexp(dim=2)  # (B, K)
-    steps = torch.stack([sinkhorn, newton_step(log_plan, sinkhorn)])  # (2, B, K)
-    columns = (log_plan + steps[..., None]).logsumexp(dim=2) + math.log(log_plan.shape[2])
-    gain = steps.mean(dim=2) - columns.mean(dim=2)  # (2, B)
-    newton_wins = gain[1] > gain[0] - 1e-13  # equal up to rounding: near the optimum
-    return steps[1].where(newton_wins[:, None], sinkhorn)
+    K = share.shape[1]
+    sinkhorn = -math.log(K) - log_row
+    newton = newton_step(share, log_row)
+    after_sinkhorn = share.sum(dim=1) / K  # (B, L): the new column sums
+    after_newton = ((log_row + newton).exp_()[:, None] @ share)[:, 0]
+    gain = newton.mean(dim=1) - _mean_log(after_newton)
+    newton_wins = (
+        gain > sinkhorn.mean(dim=1) - _mean_log(after_sinkhorn) - 1e-13
+    )  # but for rounding
+    return newton.where(newton_wins[:, None], sinkhorn)
+
+
+def _mean_log(sums: Float[Tensor, "B L"]) -> Float[Tensor, " B"]:
+    return sums.clamp(min=1e-300).log_().mean(dim=1)
 
 
 def newton_step(
-    log_plan: Float[Tensor, "B K L"], sinkhorn: Float[Tensor, "B K"]
+    share: Float[Tensor, "B K L"], log_row: Float[Tensor, "B K"]
 ) -> Float[Tensor, "B K"]:
-    """Solve (I - S) x = (1/K) / r - 1, then shorten x to `LONGEST_STEP`.
+    """Solve (I - S) x = (1/K) / r - 1, then shorten x from a length m to log(1 + m).
 
     S_ik = sum_j G_ij / r_i * G_kj L is the chance to go from row i to row k by way of a column,
     and diag(r) (I - S) the negative Hessian of D. Divided by r_i like this nothing underflows;
     the diagonal of I - S is summed from the other entries, as 1 - S_ii has no digits left where
     the plan is nearly a permutation. The missing direction, a constant, is filled in by 1 r^T,
     the tiny ridge serves plans that fall apart into blocks.
+
+    Two blocks joined by a flow w that should be w + d gain d x - w (e^x - 1 - x): the best x is
+    log(1 + d / w) where Newton's is d / w, and no other bound of the step was found as good.
     """
-    K, L = log_plan.shape[1:]
-    chain = log_plan.softmax(dim=2) @ (log_plan.exp() * L).mT  # (B, K, K)
-    chain = chain * (1 - torch.eye(K, dtype=chain.dtype, device=chain.device))
-    rows = log_plan.exp().sum(dim=2)
-    system = torch.diag_embed(chain.sum(dim=2) + 1e-14) - chain + rows[:, None, :]
-    step = torch.linalg.solve_ex(system, sinkhorn.clamp(max=30).expm1()).result
-    longest = step.abs().amax(dim=1, keepdim=True)
-    return step * (LONGEST_STEP / longest.clamp(min=LONGEST_STEP))
+    K, L = share.shape[1:]
+    row = log_row.exp()
+    chain = share @ (share * (L * row)[:, :, None]).mT  # (B, K, K)
+    chain.diagonal(dim1=1, dim2=2).zero_()
+    leaving = chain.sum(dim=2) + 1e-14
+    system = row[:, None, :] - chain
+    system.diagonal(dim1=1, dim2=2).add_(leaving)
+    wanted = (-math.log(K) - log_row).clamp_(max=30).expm1_()
+    step = torch.linalg.solve_ex(system, wanted).result
+    length = step.abs().amax(dim=1, keepdim=True).clamp(min=1e-300)
+    return step * (length.log1p() / length)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dfpl.transport import entropic_transport, solve
+from dfpl.transport import ascent_step, entropic_transport, solve
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -54,7 +54,7 @@ def dual_value(cost: torch.Tensor, epsilon: float) -> torch.Tensor:
 
     Read off C + epsilon log G = f_i + g_j; a plan that is not of this form has a visible gap.
     """
-    f = cost[:, :, :1] + epsilon * solve(cost, epsilon)[:, :, :1]
+    f = cost[:, :, :1] + epsilon * solve(cost, epsilon, 1e-11)[:, :, :1]
     g = -epsilon * (((f - cost) / epsilon).logsumexp(dim=1) + math.log(cost.shape[2]))
     return f.mean(dim=(1, 2)) + g.mean(dim=1)
 
@@ -146,8 +146,9 @@ def test_the_gap_closes_on_hard_costs(name: str, K: int, epsilon: float) -> None
 
 
 def test_no_hard_cost_needs_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Unbounded Newton steps lose their way among points on a line and need more than 300."""
-    monkeypatch.setattr("dfpl.transport.MOST_STEPS", 120)
+    """Unbounded Newton steps lose their way among points on a line and need more than 300; 82 is
+    the worst that was seen over all of `hard_costs`, K up to 32."""
+    monkeypatch.setattr("dfpl.transport.MOST_STEPS", 100)
     for cost in hard_costs(16, 1e-3).values():
         if cost.max() <= 1e6:
             assert entropic_transport(cost, 1e-3).violation.max() <= 1e-10
@@ -159,7 +160,7 @@ def test_raw_prototypes_in_512_dimensions_are_solved(dtype: torch.dtype) -> None
     cost = torch.cdist(image, tabular).square().to(dtype)
     result = entropic_transport(cost, 0.1)
     assert cost.mean() > 900
-    assert result.violation.max() <= (1e-10 if dtype == torch.float64 else 1e-7)
+    assert result.violation.max() <= (1e-10 if dtype == torch.float64 else 1e-6)
     assert_optimal(cost.double(), 0.1)
 
 
@@ -245,8 +246,55 @@ def test_float32_comes_back_as_float32_and_is_solved_in_float64() -> None:
     cost = (1e3 * rand(6, 5, 5)).float()
     result, exact = entropic_transport(cost, 0.1), entropic_transport(cost.double(), 0.1)
     assert all(part.dtype == torch.float32 for part in result)
-    assert torch.equal(result.value, exact.value.float())
-    assert torch.equal(gradient(cost, 0.1), exact.plan.float())
+    torch.testing.assert_close(result.value, exact.value.float(), rtol=1e-6, atol=0)
+    torch.testing.assert_close(gradient(cost, 0.1), exact.plan.float(), rtol=1e-6, atol=1e-7)
+
+
+def test_weakly_joined_blocks_do_not_stall() -> None:
+    """Raw prototypes, K = 32: one sample kept an error of 1e-7 for 1,000 steps, as Newton's step
+    for two blocks that are hardly joined was longer than any gain, and Sinkhorn's too short."""
+    image, tabular = randn(256, 32, 512), randn(256, 32, 512, seed=1)
+    cost = torch.cdist(image, tabular).square()
+    left: list[int] = []
+
+    def spy(share: torch.Tensor, log_row: torch.Tensor) -> torch.Tensor:
+        left.append(len(share))
+        return ascent_step(share, log_row)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("dfpl.transport.ascent_step", spy)
+        assert entropic_transport(cost, 0.01).violation.max() <= 1e-10
+    assert len(left) <= 60
+    assert left == sorted(left, reverse=True)  # what is solved leaves the batch
+    assert sum(left) <= 30 * 256
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_to_the_compiler_it_is_one_operation(scale: float) -> None:
+    """Without a break in the graph, for costs of either regime, value and gradient the same."""
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda cost: torch.ops.dfpl.entropic_transport(2 * cost, 0.1),
+        backend="aot_eager",
+        fullgraph=True,
+    )
+    cost = (scale * rand(5, 4, 4)).requires_grad_()
+    found, expected = compiled(cost), entropic_transport(2 * cost, 0.1)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    slopes = [torch.autograd.grad(x[0].sum(), cost)[0] for x in (found, expected)]
+    assert torch.equal(*slopes)
+
+
+def test_the_operation_is_a_proper_one() -> None:
+    """torch's own check of schema, fake tensors and gradient registration."""
+    cost = rand(3, 4, 4).requires_grad_()
+    torch.library.opcheck(torch.ops.dfpl.entropic_transport.default, (cost, 0.1))
+
+
+def test_plan_and_violation_carry_no_gradient() -> None:
+    result = entropic_transport(rand(3, 4, 4).requires_grad_(), 0.1)
+    assert result.value.requires_grad
+    assert not result.plan.requires_grad and not result.violation.requires_grad
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan])
