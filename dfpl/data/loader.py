@@ -145,7 +145,7 @@ class Loader:
         order = np.random.default_rng([seed, epoch]).permutation(len(self.view.rows))
         parts = [batch[shard[0] :: shard[1]] for batch in np.array_split(order, self.steps)]
         for piece in self._ahead(parts, seed, epoch):
-            yield self._batch(piece, config)
+            yield self.build(piece, config)
 
     def in_order(
         self, shard: tuple[int, int] = (0, 1)
@@ -155,7 +155,7 @@ class Loader:
         starts = range(0, len(mine), self.batch_size)
         parts = [mine[start : start + self.batch_size] for start in starts]
         for positions, piece in zip(parts, self._ahead(parts), strict=True):
-            yield positions, self._batch(piece, NOTHING)
+            yield positions, self.build(piece, NOTHING)
 
     def read(self, positions: Int[np.ndarray, " B"], seed: int = 0, epoch: int = 0) -> Piece:
         """Read what is available of these samples into memory; of tables, the rest is zeros."""
@@ -171,6 +171,17 @@ class Loader:
         )
         piece = Piece(*(torch.from_numpy(np.ascontiguousarray(part)) for part in parts))
         return piece.pinned() if self.device.type == "cuda" else piece
+
+    def build(self, piece: Piece, config: AugmentConfig) -> Batch:
+        """Make the batch of what was read, on the device; absent images are zeros."""
+        here = piece.to(self.device)
+        return Batch(
+            image=self._images(here, config),
+            numeric=here.numeric,
+            category=here.category,
+            available=here.available,
+            label=here.label,
+        )
 
     def _ahead(
         self, parts: Sequence[Int[np.ndarray, "..."]], seed: int = 0, epoch: int = 0
@@ -195,17 +206,6 @@ class Loader:
             return piece.result()
         finally:
             self.waited_s += time.perf_counter() - start
-
-    def _batch(self, piece: Piece, config: AugmentConfig) -> Batch:
-        """Make the batch on the device; absent images are zeros."""
-        here = piece.to(self.device)
-        return Batch(
-            image=self._images(here, config),
-            numeric=here.numeric,
-            category=here.category,
-            available=here.available,
-            label=here.label,
-        )
 
     def _images(self, piece: Piece, config: AugmentConfig) -> Float[Tensor, "B 3 H W"]:
         """In memory as N, H, W, C, like the weights of the convolutions that get it."""
