@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, cast
+from typing import Annotated, Literal, cast, get_args
 
 import numpy as np
 from jaxtyping import Bool
@@ -13,6 +13,7 @@ from dfpl.fields import Config, ConfigError
 
 IMAGE, TABULAR = 0, 1  # columns of every availability array
 Pattern = Literal["tabular", "image", "both"]
+PATTERNS: tuple[Pattern, ...] = get_args(Pattern)
 
 
 class Scenario(Config):
@@ -84,19 +85,28 @@ def _lot(text: str) -> int:
 
 
 NINE = tuple(
-    Scenario(pattern=pattern, rate=rate)
-    for pattern in ("tabular", "image", "both")
-    for rate in (0.3, 0.5, 0.7)
+    Scenario(pattern=pattern, rate=rate) for pattern in PATTERNS for rate in (0.3, 0.5, 0.7)
 )
 """The nine scenarios of Table I."""
 
+CURVES = tuple(
+    Scenario(pattern=pattern, rate=percent / 100)
+    for pattern in PATTERNS
+    for percent in range(10, 100, 10)
+)
+"""Each pattern from 10 to 90 %, as in Figure 4."""
+
+SETS = {"all": NINE, "curves": CURVES}
+
 
 def parse_scenarios(text: str) -> list[Scenario]:
-    """Read `all` or a comma-separated list such as `both-50,tabular-70`; refuses repeats."""
-    if text.strip() == "all":
-        return list(NINE)
-    found = [Scenario.parse(part) for part in text.split(",")]
-    names = [str(scenario) for scenario in found]
-    if len(set(names)) < len(names):
+    """Read a comma-separated list of scenarios and sets, such as `both-50`, `all,curves`.
+
+    What several sets have in common is in the list once; a scenario named twice is refused.
+    """
+    parts = [part.strip() for part in text.split(",")]
+    single = [str(Scenario.parse(part)) for part in parts if part not in SETS]
+    if len(set(single)) < len(single):
         raise ConfigError(f"--scenarios lists a scenario twice: {text}")
-    return found
+    listed = [SETS[part] if part in SETS else (Scenario.parse(part),) for part in parts]
+    return list(dict.fromkeys(scenario for scenarios in listed for scenario in scenarios))

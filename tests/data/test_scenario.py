@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dfpl.data.scenario import IMAGE, NINE, TABULAR, Scenario, parse_scenarios
+from dfpl.data.scenario import CURVES, IMAGE, NINE, TABULAR, Scenario, parse_scenarios
 from dfpl.fields import ConfigError
 
 IDS = [f"sample {i}" for i in range(200)]
@@ -128,6 +128,18 @@ def test_lists_of_scenarios() -> None:
     assert [str(s) for s in NINE] == [
         f"{pattern}-{rate}" for pattern in ("tabular", "image", "both") for rate in (30, 50, 70)
     ]
+
+
+def test_sets_of_scenarios_are_merged() -> None:
+    curves = parse_scenarios("curves")
+    assert curves == list(CURVES)
+    assert [str(s) for s in curves[:9]] == [f"tabular-{10 * i}" for i in range(1, 10)]
+    assert set(NINE) < set(curves) and len(curves) == 27
+    assert parse_scenarios("all, curves") == [*NINE, *(s for s in CURVES if s not in NINE)]
+    assert [str(s) for s in parse_scenarios("both-50,image-5,all")[:3]] == [
+        *("both-50", "image-5", "tabular-30")
+    ]
+    assert len(parse_scenarios("both-50,image-5,all")) == 10
 
 
 @pytest.mark.parametrize("text", ["both-50,both-50", "both-50,image-30,both-50.0"])
