@@ -7,12 +7,13 @@ how many are in. A resample is a weight per row: how often its group was drawn. 
 does not import torch.
 """
 
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from scipy.sparse import csc_array
-from scipy.special import expit, softmax
+from scipy.special import expit
 
 from dfpl.config import Metric
 from dfpl.predictions import Label, PredictionError, Task, correct
@@ -20,15 +21,42 @@ from dfpl.predictions import Label, PredictionError, Task, correct
 METRICS: tuple[Metric, ...] = get_args(Metric)
 Weights = Float[np.ndarray, "R N"]
 Scores = dict[str, Float[np.ndarray, " R"]]
+BLOCK = 2**22
+"""Numbers in double precision that are held at once where a table is worked through in parts."""
 
 
 def probabilities(logits: Float[np.ndarray, "N C"], task: Task) -> Float[np.ndarray, "N C"]:
     """Softmax or sigmoid in double precision, so that sure predictions do not become ties."""
-    broken = ~np.isfinite(logits).all(axis=1)
-    if broken.any():
-        raise PredictionError(f"the logits of {broken.sum()} of {len(logits)} rows are not finite")
-    values = logits.astype(np.float64)
-    return softmax(values, axis=1) if task == "multiclass" else expit(values)
+    return Probabilities.of(logits, task).of_classes(slice(None))
+
+
+@dataclass(frozen=True)
+class Probabilities:
+    """The same, some classes at a time: a large table never exists whole in double precision."""
+
+    logits: Float[np.ndarray, "N C"]
+    peak: Float[np.ndarray, "N 1"] | None
+    """The largest logit of each row; None where classes do not exclude each other."""
+    total: Float[np.ndarray, "N 1"] | None
+
+    @classmethod
+    def of(cls, logits: Float[np.ndarray, "N C"], task: Task) -> "Probabilities":
+        if broken := int((~np.isfinite(logits).all(axis=1)).sum()):
+            raise PredictionError(f"the logits of {broken} of {len(logits)} rows are not finite")
+        if task == "multilabel" or not logits.size:
+            return cls(logits, None, None)
+        peak = logits.max(axis=1, keepdims=True).astype(np.float64)
+        step = max(1, BLOCK // logits.shape[1])
+        starts = range(0, len(logits), step)
+        parts = [np.exp(logits[at : at + step] - peak[at : at + step]) for at in starts]
+        total = np.concatenate([part.sum(axis=1, keepdims=True) for part in parts])
+        return cls(logits, peak, total)
+
+    def of_classes(self, classes: slice) -> Float[np.ndarray, "N c"]:
+        values = np.ascontiguousarray(self.logits[:, classes], dtype=np.float64)
+        if self.peak is None:
+            return expit(values)
+        return np.exp(values - self.peak) / self.total
 
 
 def truth(label: Label, num_classes: int) -> Bool[np.ndarray, "N C"]:
@@ -90,13 +118,13 @@ def _measure_decisions(
         counts = multilabel_stat_scores(scores, target, C, average=None, validate_args=False)
     tp, fp, tn, fn, _ = counts.reshape(C, 5).numpy().astype(np.float64).T
     if task == "multiclass":
-        accuracy, recalls = tp.sum() / len(label), _ratio(tp, tp + fn)
+        accuracy, recalls = tp.sum() / len(label), ratio(tp, tp + fn)
     else:
         accuracy = (tp + tn).sum() / label.size
-        recalls = _mean_of_existing(np.stack([_ratio(tp, tp + fn), _ratio(tn, tn + fp)], axis=1))
+        recalls = mean_of_existing(np.stack([ratio(tp, tp + fn), ratio(tn, tn + fp)], axis=1))
     return {
         "accuracy": float(accuracy),
-        "balanced_accuracy": float(_mean_of_existing(recalls[None])[0]),
+        "balanced_accuracy": float(mean_of_existing(recalls[None])[0]),
     }
 
 
@@ -124,15 +152,36 @@ def weighted_decisions(
 
     Both are linear in the hits, so hits may be expectations over mask draws.
     """
-    recalls = _ratio(weights @ (positive * hits), weights @ positive)  # (R, C)
+    recalls = ratio(weights @ (positive * hits), weights @ positive)  # (R, C)
     if hits.shape[1] == positive.shape[1]:  # each label is a decision of its own
         negative = ~positive
-        specificities = _ratio(weights @ (negative * hits), weights @ negative)
-        recalls = _mean_of_existing(np.stack([recalls, specificities], axis=2))
+        specificities = ratio(weights @ (negative * hits), weights @ negative)
+        recalls = mean_of_existing(np.stack([recalls, specificities], axis=2))
     return {
-        "accuracy": _ratio(weights @ hits.mean(axis=1), weights.sum(axis=1)),
-        "balanced_accuracy": _mean_of_existing(recalls),
+        "accuracy": ratio(weights @ hits.mean(axis=1), weights.sum(axis=1)),
+        "balanced_accuracy": mean_of_existing(recalls),
     }
+
+
+def decision_shares(
+    label: Label, num_classes: int, weight: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, "2 N L"]:
+    """How much each prediction counts in accuracy and in balanced accuracy, under weights.
+
+    Both are sums of shares over what is right; they equal `weighted_decisions`.
+    """
+    if label.ndim == 1:
+        of_class = np.bincount(label, weight, num_classes)
+        balanced = (ratio(weight, of_class[label]) / (of_class > 0).sum())[:, None]
+    else:
+        positive = truth(label, num_classes)
+        P, N = weight @ positive, weight @ ~positive
+        sides = (P > 0).astype(np.float64) + (N > 0)
+        own_side = np.where(positive, P, N)
+        each = np.broadcast_to(weight[:, None], own_side.shape)
+        balanced = ratio(each, own_side) / sides / (sides > 0).sum()
+    share = np.broadcast_to(weight[:, None] / (weight.sum() * balanced.shape[1]), balanced.shape)
+    return np.nan_to_num(np.stack([share, balanced]))
 
 
 def weighted_ranks(
@@ -143,7 +192,7 @@ def weighted_ranks(
     of_class = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(positive.T), strict=True)
     pairs = [class_ranks(own, mine, by_row) for own, mine in of_class]
     auroc, prauc = (np.stack(found, axis=1) for found in zip(*pairs, strict=True))
-    return {"auroc": _mean_of_existing(auroc), "prauc": _mean_of_existing(prauc)}
+    return {"auroc": mean_of_existing(auroc), "prauc": mean_of_existing(prauc)}
 
 
 def class_ranks(
@@ -151,33 +200,74 @@ def class_ranks(
     positive: Bool[np.ndarray, " N"],
     by_row: Float[np.ndarray, "N R"],
 ) -> tuple[Float[np.ndarray, " R"], Float[np.ndarray, " R"]]:
-    """AUROC and average precision of one class under each column of weights; NaN if undefined.
+    """AUROC and average precision of one class under each column of weights; NaN if undefined."""
+    place, num_levels, num_places = places(scores, positive)
+    return areas(sums(place, by_row, num_places).T, num_levels)
 
-    Only the scores that positives have matter. With u_1 < ... < u_K these levels, P_k and A_k
-    the weight of positives and of all rows at u_k, and P_<k and A_<k that below u_k:
 
-        AUROC = sum_k P_k (A_<k - P_<k + (A_k - P_k) / 2) / (P (A - P))
-        AP    = sum_k P_k (P - P_<k) / (A - A_<k) / P
+def places(
+    scores: Float[np.ndarray, " N"], positive: Bool[np.ndarray, " N"]
+) -> tuple[Int[np.ndarray, " N"], int, int]:
+    """Where each row ranks among the scores that positives have; how many levels and places.
+
+    With u_0 < ... < u_(K-1) these levels, negatives above k levels and at none have place k,
+    positives at u_k have K + 1 + k, negatives tied with them 2K + 1 + k (no such place exists
+    where none is tied). NaN counts as above all levels.
     """
-    levels = np.unique(scores[positive])
-    if len(levels) == 0:
-        nothing = np.full(by_row.shape[1], np.nan)
-        return nothing, nothing
-    place = np.searchsorted(levels, scores)
-    at_level = levels[np.minimum(place, len(levels) - 1)] == scores
-    everyone = _sums(2 * place + at_level, by_row, 2 * len(levels) + 1)  # between, at, between, ...
-    P_at = _sums(place[positive], by_row[positive], len(levels))  # (K, R)
-    A_at = everyone[1::2]
-    up_to = np.cumsum(everyone, axis=0)
-    P_below, A_below = np.cumsum(P_at, axis=0) - P_at, up_to[:-1:2]
-    P, A = P_at.sum(axis=0), up_to[-1]
-    won = (P_at * (A_below - P_below + (A_at - P_at) / 2)).sum(axis=0)
-    found, drawn = P - P_below, A - A_below
-    precision = np.divide(found, drawn, out=np.zeros_like(found), where=drawn > 0)
-    return _ratio(won, P * (A - P)), _ratio((P_at * precision).sum(axis=0), P)
+    exists = ~np.isnan(scores)
+    levels = np.unique(scores[positive & exists])
+    K, order = len(levels), np.argsort(scores)  # NaN comes last
+    in_order = scores[order]
+    ends = np.stack([np.searchsorted(in_order, levels, side) for side in ("left", "right")], 1)
+    lengths = np.diff(ends.reshape(-1), prepend=0, append=len(scores))
+    between_and_at = np.arange(2 * K + 1, dtype=np.int32) // 2
+    between_and_at[1::2] += 2 * K + 1
+    place = np.empty(len(scores), dtype=np.int32)
+    place[order] = np.repeat(between_and_at, lengths)
+    tied = place > 2 * K
+    place[tied & positive] -= K
+    return place, K, 3 * K + 1 if (tied & ~positive).any() else 2 * K + 1
 
 
-def _sums(
+def areas(
+    weight: Shaped[np.ndarray, "*draws P"], num_levels: int
+) -> tuple[Float[np.ndarray, "*draws"], Float[np.ndarray, "*draws"]]:
+    """AUROC and average precision from the weight of the rows in each of the `places`.
+
+    With P_k and N_k the weight of positives and of negatives at u_k, P_<k and N_<k that below:
+
+        AUROC = sum_k P_k (N_<k + N_k / 2) / (P N)
+        AP    = sum_k P_k (P - P_<k) / (P - P_<k + N - N_<k) / P
+    """
+    at, below, beaten = at_levels(weight, num_levels)
+    P = at.sum(axis=-1)
+    N = weight.sum(axis=-1) - P
+    found = P[..., None] - np.cumsum(at, axis=-1) + at
+    drawn = found + N[..., None] - below
+    precision = found / (drawn + (drawn == 0))  # nothing drawn: nothing found
+    return (
+        ratio(np.einsum("...k,...k->...", at, beaten), P * N),
+        ratio(np.einsum("...k,...k->...", at, precision), P),
+    )
+
+
+def at_levels(
+    weight: Shaped[np.ndarray, "*draws P"], num_levels: int
+) -> tuple[
+    Shaped[np.ndarray, "*draws K"], Shaped[np.ndarray, "*draws K"], Shaped[np.ndarray, "*draws K"]
+]:
+    """At each level: the positives there, the negatives below, and the negatives that a positive
+    there beats: those below and half of those tied."""
+    K = num_levels
+    at, tied = weight[..., K + 1 : 2 * K + 1], weight[..., 2 * K + 1 :]
+    below = np.cumsum(weight[..., :K], axis=-1)
+    if not tied.shape[-1]:
+        return at, below, below
+    below = below + np.cumsum(tied, axis=-1) - tied
+    return at, below, below + tied / 2
+
+
+def sums(
     place: Int[np.ndarray, " N"], by_row: Float[np.ndarray, "N R"], num_places: int
 ) -> Float[np.ndarray, "P R"]:
     """Add up the rows that have the same place."""
@@ -186,12 +276,12 @@ def _sums(
     return membership @ by_row
 
 
-def _ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
+def ratio(top: np.ndarray, bottom: np.ndarray) -> np.ndarray:
     """top / bottom, and NaN where there is nothing to divide by."""
     return np.divide(top, bottom, out=np.full(np.shape(top), np.nan), where=bottom > 0)
 
 
-def _mean_of_existing(values: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*rows"]:
+def mean_of_existing(values: Float[np.ndarray, "*rows C"]) -> Float[np.ndarray, "*rows"]:
     """Mean over the last axis of what is not NaN; NaN if all are."""
     exists = ~np.isnan(values)
-    return _ratio(np.where(exists, values, 0.0).sum(axis=-1), exists.sum(axis=-1))
+    return ratio(np.where(exists, values, 0.0).sum(axis=-1), exists.sum(axis=-1))

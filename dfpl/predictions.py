@@ -92,9 +92,7 @@ class Predictions:
         complete = self.exists("both")
         for split in np.unique(self.split):
             rows = np.flatnonzero(complete & (self.split == split))
-            images, tables = num_hidden(scenario, len(rows))
-            hidden = np.array([len(rows) - images - tables, tables, images], dtype=np.float64)
-            shares[rows] = hidden / max(len(rows), 1)
+            shares[rows] = num_in_states(scenario, len(rows)) / max(len(rows), 1)
         return shares
 
     def take(self, rows: Int[np.ndarray, " R"]) -> "Predictions":
@@ -180,6 +178,12 @@ def num_hidden(scenario: Scenario, num_complete: int) -> tuple[int, int]:
             return 0, affected
         case "both":
             return affected - affected // 2, affected // 2
+
+
+def num_in_states(scenario: Scenario, num_complete: int) -> Float[np.ndarray, " 3"]:
+    """How many of the complete rows a draw puts into each state."""
+    images, tables = num_hidden(scenario, num_complete)
+    return np.array([num_complete - images - tables, tables, images], dtype=np.float64)
 
 
 def correct(logits: Float[np.ndarray, "N C"], label: Label) -> Bool[np.ndarray, "N L"]:
