@@ -1,0 +1,106 @@
+"""AUROC and average precision from logits in three states: each class is sorted once.
+
+N rows, R draws, T rates, A strata, P places, M rows that move. What a class ranks are rows in a
+state; a draw only says which of them count. Needs neither torch nor ray.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, Shaped
+
+from dfpl.draws import Moves, Strata
+from dfpl.metrics import BLOCK, Probabilities, Weights, areas, at_levels, places, truth
+from dfpl.predictions import STATES, Predictions
+
+IN_CACHE = 2**17
+"""Numbers that several draws are worked through with at once."""
+
+
+@dataclass(frozen=True)
+class ClassRanks:
+    """Where each row, in each state, ranks for one class among all rows in all states."""
+
+    place: Int[np.ndarray, "3 N"]
+    num_levels: int
+    num_places: int
+    positive: Bool[np.ndarray, " N"]
+
+
+def ranks_of_classes(predictions: Predictions) -> Iterator[ClassRanks]:
+    """Yield the ranks of one class after the other; a few classes are in memory at a time."""
+    num_classes = len(predictions.class_names)
+    positive = truth(predictions.label, num_classes)
+    exists = [predictions.exists(state) for state in STATES]
+    known = [
+        Probabilities.of(_only(predictions.logits[state], rows), predictions.task)
+        for state, rows in zip(STATES, exists, strict=True)
+    ]
+    size = max(1, BLOCK // max(1, len(STATES) * len(predictions)))
+    for start in range(0, num_classes, size):
+        part = slice(start, min(start + size, num_classes))
+        scores = np.full((part.stop - start, len(STATES), len(predictions)), np.nan)
+        for state, (rows, found) in enumerate(zip(exists, known, strict=True)):
+            scores[:, state, rows] = found.of_classes(part).T
+        for own, column in zip(scores, range(start, part.stop), strict=True):
+            mine = positive[:, column]
+            place, num_levels, num_places = places(own.ravel(), np.tile(mine, len(STATES)))
+            yield ClassRanks(place.reshape(own.shape), num_levels, num_places, mine)
+
+
+def _only(logits: Float[np.ndarray, "N C"], rows: Bool[np.ndarray, " N"]) -> np.ndarray:
+    return logits if rows.all() else logits[rows]
+
+
+def pairs_won(
+    ranks: ClassRanks, strata: Strata, weight: Float[np.ndarray, " N"]
+) -> Float[np.ndarray, "A A"]:
+    """How many positives of one stratum rank above negatives of another, ties counting half."""
+    at = strata.of * ranks.num_places + ranks.place.ravel()[strata.at]
+    found = np.bincount(at, weight[strata.row], len(strata) * ranks.num_places)
+    by_stratum = found.reshape(len(strata), ranks.num_places)
+    positives, _, beaten = at_levels(by_stratum, ranks.num_levels)
+    return np.einsum("ak,bk->ab", positives, beaten)
+
+
+def areas_of_draws(
+    ranks: ClassRanks,
+    home: Int[np.ndarray, " N"],
+    moves: Moves,
+    weights: Weights | None = None,
+) -> tuple[Float[np.ndarray, "R T"], Float[np.ndarray, "R T"]]:
+    """AUROC and average precision of each draw at each rate; a draw may have weights of its own."""
+    size = moves.num_steps * ranks.num_places + len(home)
+    step = max(1, IN_CACHE // size)
+    found = []
+    for start in range(0, len(moves.row), step):
+        part = slice(start, start + step)
+        own = None if weights is None else weights[part]
+        found.append(areas(_at_places(ranks, home, moves[part], own), ranks.num_levels))
+    auroc, precision = zip(*found, strict=True)
+    return np.concatenate(auroc), np.concatenate(precision)
+
+
+def _at_places(
+    ranks: ClassRanks, home: Int[np.ndarray, " N"], moves: Moves, weights: Weights | None
+) -> Shaped[np.ndarray, "R T P"]:
+    """The weight of the rows at each place: at home at first, then as they move."""
+    R, T, P = len(moves.row), moves.num_steps, ranks.num_places
+    at_home = ranks.place[home, np.arange(len(home))]
+    if weights is None:
+        start, moved = np.bincount(at_home, minlength=P), None
+    else:
+        first = P * np.arange(R)[:, None] + at_home
+        start = np.bincount(first.ravel(), weights.ravel(), R * P).reshape(R, P)
+        moved = np.take_along_axis(weights, moves.row.astype(np.intp), axis=1).ravel()
+    slot = P * (T * np.arange(R)[:, None] + moves.step)
+    came, left = (
+        np.bincount((slot + ranks.place.ravel().take(at)).ravel(), moved, R * T * P)
+        for at in (moves.to.astype(np.intp), moves.row.astype(np.intp))
+    )
+    found = (came - left).reshape(R, T, P).astype(start.dtype, copy=False)
+    found[:, 0] += start
+    for step in range(1, T):
+        found[:, step] += found[:, step - 1]
+    return found
