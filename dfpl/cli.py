@@ -104,16 +104,21 @@ def evaluate(
     data: str,
     split: Literal["val", "test"] = "test",
     scenarios: str = "",
+    draws: int = 100,
     out: str = "",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Score a model under missing-rate scenarios and in each state, with 95 % intervals.
 
+    One pass over the rows serves all scenarios and draws.
+
     Args:
         model: Folder of a model.
         data: Folder of the packed data.
         split: Which split.
-        scenarios: `all`, or a list such as both-50,image-70; default: the model's own.
+        scenarios: A list such as both-50,image-70 or all,curves: the nine of Table I, each
+            pattern from 10 to 90 %; default: the model's own.
+        draws: Draws of who is incomplete: for PRAUC, which is their mean, and for intervals.
         out: Write the predictions (logits in the three states) to this Parquet file.
         device: Where to compute.
     """
@@ -121,7 +126,7 @@ def evaluate(
     from dfpl.data.packed import PackedDataset
     from dfpl.data.scenario import parse_scenarios
     from dfpl.evaluate import predict_split
-    from dfpl.predict import TrainedModel, scores_table
+    from dfpl.predict import TrainedModel, scores_tables
     from dfpl.storage import Storage
 
     where = _device(device)
@@ -132,7 +137,7 @@ def evaluate(
     loader = Loader(view, trained.statistics, trained.run.optim.batch_size, where)
     found = predict_split(trained.method, loader, split)
     asked = parse_scenarios(scenarios) if scenarios else [trained.run.scenario]
-    _console().print(scores_table(found, asked))
+    _console().print(scores_tables(found, asked, draws))
     if out:
         Path(out).expanduser().write_bytes(found.to_parquet())
 

@@ -8,27 +8,20 @@ from jaxtyping import Float, Shaped
 
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
+from dfpl.draws import states_of_draws
 from dfpl.metrics import (
     METRICS,
-    Scores,
     Weights,
+    areas,
+    mean_of_existing,
     measure,
     num_classes_scored,
-    probabilities,
-    truth,
-    weighted_decisions,
-    weighted_ranks,
+    sums,
     weighted_scores,
 )
-from dfpl.predictions import (
-    PER_ROW,
-    STATES,
-    Label,
-    PredictionError,
-    Predictions,
-    Task,
-    expected_correct,
-)
+from dfpl.predictions import PER_ROW, STATES, Label, PredictionError, Predictions, Task
+from dfpl.ranks import ranks_of_classes
+from dfpl.robustness import Point, curves, expectations, scores_of_draws
 
 
 class Interval(NamedTuple):
@@ -54,9 +47,7 @@ class Difference(NamedTuple):
     high: float
 
 
-def resample_weights(
-    groups: Shaped[np.ndarray, " N"], resamples: int, seed: int | list[int]
-) -> Weights:
+def resample_weights(groups: Shaped[np.ndarray, " N"], resamples: int, seed: int) -> Weights:
     """How often each row occurs when as many groups as there are are drawn with replacement.
 
     Groups are drawn by the order of their names, so the order of the rows does not matter.
@@ -82,34 +73,58 @@ def interval_of(
     """Intervals of the four metrics for one selection of rows, from resampled groups."""
     weights = _unit_and_resampled(groups, resamples, seed)
     scores = weighted_scores(logits, label, weights, task)
-    return _intervals({metric: found[0] for metric, found in scores.items()}, scores, level)
+    return {m: _interval(float(found[0]), found[1:], level) for m, found in scores.items()}
 
 
-def expected(predictions: Predictions, scenario: Scenario, *, draws: int = 20) -> dict[str, float]:
+def expected(predictions: Predictions, scenario: Scenario, *, draws: int = 100) -> dict[str, float]:
     """The metrics under a scenario, whichever samples it happens to hit.
 
-    Accuracy and balanced accuracy are exact expectations over all draws; AUROC and PRAUC are
-    means over `draws` of them.
+    Accuracy, balanced accuracy and AUROC are exact expectations over all draws; PRAUC is the
+    mean over `draws` of them.
     """
-    return _expected(predictions, scenario, _resampled_draws(predictions, scenario, draws, 0, 0))
+    return {point.metric: point.value for point in curves(predictions, [scenario], draws=draws)}
 
 
 def interval(
     predictions: Predictions,
     scenario: Scenario,
     *,
-    draws: int = 20,
-    resamples: int = 10,
+    draws: int = 200,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
-    """Intervals of the metrics under one draw of a scenario, on one sample of groups.
+    """Intervals of the metrics under one draw of a scenario, on one sample of groups."""
+    points = curves(predictions, [scenario])
+    found = intervals_around(points, predictions, draws=draws, level=level, seed=seed)
+    return {point.metric: own for point, own in zip(points, found, strict=True)}
 
-    Each of `draws` draws of who is incomplete is met by `resamples` resamples of its own. So the
-    interval holds both sources of chance, as a number measured once (the paper's) does.
+
+def intervals_around(
+    points: Sequence[Point],
+    predictions: Predictions,
+    *,
+    draws: int = 200,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval]:
+    """For each point of `robustness.curves`, what another draw gives on other groups.
+
+    Each draw of who is incomplete meets a resample of the groups of its own. So the interval
+    holds both sources of chance, as a number measured once (the paper's) does; `low` and `high`
+    of a point hold the first alone.
     """
-    scores = _resampled_draws(predictions, scenario, draws, resamples, seed)
-    return _intervals(_expected(predictions, scenario, scores), scores, level)
+    scenarios = list(dict.fromkeys(Scenario(pattern=p.pattern, rate=p.rate) for p in points))
+    asked = {point.metric for point in points}
+    metrics: list[Metric] = [metric for metric in METRICS if metric in asked]
+    weights = resample_weights(predictions.groups, draws, seed)
+    scores = scores_of_draws(
+        predictions, scenarios, metrics, draws=draws, seed=seed, weights=weights
+    )
+    column = {(scenario.pattern, scenario.rate): at for at, scenario in enumerate(scenarios)}
+    return [
+        _interval(point.value, scores[point.metric][column[point.pattern, point.rate]], level)
+        for point in points
+    ]
 
 
 def paired_difference(
@@ -164,11 +179,11 @@ def _over_seeds(
 ) -> Float[np.ndarray, " R"]:
     """The score of each resample, averaged over runs that are put in the order of `first`."""
     aligned = [_same_samples(run, first) for run in runs]
-    if metric in ("accuracy", "balanced_accuracy"):
-        scores = [_expected_decisions(run, scenario, weights) for run in aligned]
+    if metric == "prauc":
+        scores = [_expected_precision(run, scenario, weights, draws) for run in aligned]
     else:
-        scores = [_expected_ranks(run, scenario, weights, draws) for run in aligned]
-    return np.mean([found[metric] for found in scores], axis=0)
+        scores = [expectations(run, [scenario], [metric], weights)[metric][0] for run in aligned]
+    return np.mean(scores, axis=0)
 
 
 def summarise(predictions: Predictions, scenario: Scenario) -> dict[str, float]:
@@ -180,9 +195,16 @@ def summarise(predictions: Predictions, scenario: Scenario) -> dict[str, float]:
     """
     if len(splits := np.unique(predictions.split).tolist()) != 1:
         raise PredictionError(f"summarise takes the rows of one split, got {splits}")
-    scores = _resampled_draws(predictions, scenario, draws=20, resamples=10, seed=0)
-    means = _expected(predictions, scenario, scores)
-    found = dict(_named("scenario", predictions, means, _intervals(means, scores, level=0.95)))
+    points = curves(predictions, [scenario])
+    around = intervals_around(points, predictions)
+    means = {point.metric: point.value for point in points}
+    own = {point.metric: interval for point, interval in zip(points, around, strict=True)}
+    return {**dict(_named("scenario", predictions, means, own)), **summarise_states(predictions)}
+
+
+def summarise_states(predictions: Predictions) -> dict[str, float]:
+    """The numbers of a record in each state, with intervals over groups."""
+    found: dict[str, float] = {}
     for state in STATES:
         part = predictions.take(np.flatnonzero(predictions.exists(state)))
         if len(part) == 0:
@@ -211,74 +233,22 @@ def _named(
                 yield f"{prefix}/{metric}{end}", float(value)
 
 
-def _draws(
-    predictions: Predictions, scenario: Scenario, draws: int
-) -> Iterator[Float[np.ndarray, "N C"]]:
-    """Yield the logits picked by several draws of a scenario; the first is its own."""
-    for draw in range(draws):
-        yield predictions.pick_scenario(scenario.with_values({"seed": scenario.seed + draw}))
-
-
-def _unit_and_resampled(
-    groups: Shaped[np.ndarray, " N"], resamples: int, seed: int | list[int]
-) -> Weights:
+def _unit_and_resampled(groups: Shaped[np.ndarray, " N"], resamples: int, seed: int) -> Weights:
     """The rows as they are, then resampled."""
     return np.concatenate([np.ones((1, len(groups))), resample_weights(groups, resamples, seed)])
 
 
-def _resampled_draws(
-    predictions: Predictions, scenario: Scenario, draws: int, resamples: int, seed: int
-) -> dict[str, Float[np.ndarray, "draws R"]]:
-    """Scores of each draw: in column 0 of the rows as they are, then of resampled groups."""
-    found = [
-        weighted_scores(
-            logits,
-            predictions.label,
-            _unit_and_resampled(predictions.groups, resamples, [seed, draw]),
-            predictions.task,
-        )
-        for draw, logits in enumerate(_draws(predictions, scenario, draws))
-    ]
-    return {metric: np.stack([scores[metric] for scores in found]) for metric in METRICS}
-
-
-def _expected(
-    predictions: Predictions,
-    scenario: Scenario,
-    scores: dict[str, Float[np.ndarray, "draws R"]],
-) -> dict[str, float]:
-    exact = _expected_decisions(predictions, scenario, np.ones((1, len(predictions))))
-    means = {metric: found[:, 0].mean() for metric, found in scores.items()}
-    return {**{m: float(v) for m, v in means.items()}, **{m: float(v[0]) for m, v in exact.items()}}
-
-
-def _intervals(
-    means: dict[str, float], scores: dict[str, Float[np.ndarray, "*draws R"]], level: float
-) -> dict[str, Interval]:
-    """Intervals around the means, within the range of a score; column 0 is not a resample."""
-    found = {}
-    for metric, mean in means.items():
-        low, high = _around(mean, scores[metric][..., 1:].reshape(-1), level)
-        found[metric] = Interval(max(low, 0.0), min(high, 1.0))  # NaN stays NaN
-    return found
-
-
-def _expected_decisions(predictions: Predictions, scenario: Scenario, weights: Weights) -> Scores:
-    """Accuracy and balanced accuracy, expected over all draws, under each row of weights."""
-    hits = expected_correct(predictions, scenario)
-    positive = truth(predictions.label, len(predictions.class_names))
-    return weighted_decisions(hits, positive, weights)
-
-
-def _expected_ranks(
+def _expected_precision(
     predictions: Predictions, scenario: Scenario, weights: Weights, draws: int
-) -> Scores:
-    positive = truth(predictions.label, len(predictions.class_names))
-    found = [
-        weighted_ranks(probabilities(logits, predictions.task), positive, weights)
-        for logits in _draws(predictions, scenario, draws)
-    ]
-    return {name: np.mean([scores[name] for scores in found], axis=0) for name in found[0]}
+) -> Float[np.ndarray, " R"]:
+    """PRAUC under each row of weights: the mean over draws."""
+    by_row, rows = np.ascontiguousarray(weights.T), np.arange(len(predictions))
+    states = list(states_of_draws(predictions, scenario, draws, seed=0))
+    classes = []
+    for ranks in ranks_of_classes(predictions):
+        at = [sums(ranks.place[state, rows], by_row, ranks.num_places).T for state in states]
+        classes.append(np.mean([areas(own, ranks.num_levels)[1] for own in at], axis=0))
+    return mean_of_existing(np.stack(classes, axis=-1))
 
 
 def _same_samples(run: Predictions, first: Predictions) -> Predictions:
@@ -287,6 +257,12 @@ def _same_samples(run: Predictions, first: Predictions) -> Predictions:
     if not all(np.array_equal(getattr(run, name), getattr(first, name)) for name in PER_ROW):
         raise PredictionError("the predictions differ in groups, split, labels or modalities")
     return run
+
+
+def _interval(score: float, resampled: Float[np.ndarray, " R"], level: float) -> Interval:
+    """The interval around a score, within the range that a score has."""
+    low, high = _around(score, resampled, level)
+    return Interval(max(low, 0.0), min(high, 1.0))  # NaN stays NaN
 
 
 def _around(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from rich.console import Group
 from rich.table import Table
 
 from dfpl.checkpoint import load_weights, save_weights
@@ -21,14 +22,15 @@ from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import DataError, PackedDataset, Schema
 from dfpl.data.packing import category_codes
 from dfpl.data.raw import column
-from dfpl.data.scenario import Scenario
+from dfpl.data.scenario import PATTERNS, Scenario
 from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
 from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import unknown_name
-from dfpl.intervals import summarise
+from dfpl.intervals import Estimate, intervals_around, summarise_states
 from dfpl.method import Method, build
 from dfpl.metrics import METRICS, probabilities
 from dfpl.predictions import STATES, Predictions
+from dfpl.robustness import curves
 from dfpl.storage import Storage
 from dfpl.train import Fitted
 
@@ -96,25 +98,42 @@ class TrainedModel:
                 raise DataError(f"the model has {name} {own}, the data has {other}")
 
 
-def scores_table(found: Predictions, scenarios: list[Scenario]) -> Table:
-    """Scores with intervals under each scenario, then in each of the three states."""
-    shown = Table(title=f"{len(found)} rows of the {found.split[0]} split, with 95 % intervals")
-    shown.add_column("available")
-    for metric in METRICS:
-        shown.add_column(metric)
-    rows = [(str(scenario), "scenario", summarise(found, scenario)) for scenario in scenarios]
-    rows += [(state, state, rows[0][2]) for state in STATES]
-    for title, prefix, scores in rows:
-        shown.add_row(title, *(_with_interval(scores, f"{prefix}/{m}") for m in METRICS))
+def scores_tables(found: Predictions, scenarios: list[Scenario], draws: int) -> Group:
+    """Scores under each scenario and in each state; then what single draws of a scenario give."""
+    scenarios = sorted(scenarios, key=lambda s: (PATTERNS.index(s.pattern), s.rate))
+    points = curves(found, scenarios, draws=draws)  # metric by metric
+    around = intervals_around(points, found, draws=2 * draws)  # as in a record
+    of_draws = [Estimate(point.value, point.low, point.high) for point in points]
+    of_both = [Estimate(point.value, *own) for point, own in zip(points, around, strict=True)]
+    step, names = len(scenarios), [str(scenario) for scenario in scenarios]
+    states = summarise_states(found)
+    rows = {name: of_both[at::step] for at, name in enumerate(names)}
+    rows |= {state: [_estimate(states, f"{state}/{m}") for m in METRICS] for state in STATES}
+    what = f"{len(found)} rows of the {found.split[0]} split, expected over mask draws"
+    return Group(
+        _table(f"{what}, with 95 % intervals over groups and draws", rows),
+        _table(
+            f"{what}, with what 95 % of {draws} draws give on these rows",
+            {name: of_draws[at::step] for at, name in enumerate(names)},
+        ),
+    )
+
+
+def _estimate(scores: dict[str, float], name: str) -> Estimate:
+    value, low, high = (scores.get(f"{name}{end}", np.nan) for end in ("", "_low", "_high"))
+    return Estimate(value, low, high)
+
+
+def _table(title: str, rows: dict[str, list[Estimate]]) -> Table:
+    """A row per scenario or state; a dash where no row or no class can be scored."""
+    shown = Table("available", *METRICS, title=title, title_justify="left")
+    for name, cells in rows.items():
+        shown.add_row(name, *("-" if np.isnan(cell.value) else _cell(cell) for cell in cells))
     return shown
 
 
-def _with_interval(scores: dict[str, float], name: str) -> str:
-    """A score and its interval; a dash where no row or no class can be scored."""
-    if name not in scores:
-        return "-"
-    low, high = (scores.get(f"{name}_{end}", float("nan")) for end in ("low", "high"))
-    return f"{scores[name]:.4f} [{low:.3f}, {high:.3f}]"
+def _cell(estimate: Estimate) -> str:
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
 
 
 def read_rows(

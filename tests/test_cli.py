@@ -136,11 +136,14 @@ def test_an_edited_export_is_refused_with_the_nearest_name(
 
 def test_evaluate_looks_scenarios_up(dfpl: Any, trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.parquet"
-    arguments = ["--data", trained / "data", "--scenarios", "all", "--out", out]
-    code, text, _ = dfpl("evaluate", trained / "model", *arguments)
-    assert code == 0
-    assert "tabular-70" in text
+    arguments = ["--data", trained / "data", "--scenarios", "all,curves", "--out", out]
+    code, text, errors = dfpl("evaluate", trained / "model", *arguments, "--draws", 20)
+    assert code == 0, errors
+    for name in ("tabular-70", "image-10", "both-90"):
+        assert text.count(name) == 2  # over groups and draws, and over draws alone
     assert len(pd.read_parquet(out)) == 20
+    code, _, errors = dfpl("evaluate", trained / "model", *arguments, "--draws", 0)
+    assert code == 2 and "draws must be at least 1, got 0" in errors
 
 
 def test_predictions_for_rows_with_gaps(dfpl: Any, trained: Path, tmp_path: Path) -> None:

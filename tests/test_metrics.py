@@ -9,11 +9,12 @@ import pytest
 from sklearn.metrics import accuracy_score, average_precision_score, recall_score, roc_auc_score
 
 from dfpl.config import Metric
-from dfpl.data.scenario import Scenario
+from dfpl.data.scenario import NINE, Scenario
 from dfpl.intervals import (
     expected,
     interval,
     interval_of,
+    intervals_around,
     paired_difference,
     resample_weights,
     summarise,
@@ -28,6 +29,7 @@ from dfpl.metrics import (
     weighted_scores,
 )
 from dfpl.predictions import STATES, Label, PredictionError, Predictions, Task, expected_accuracy
+from dfpl.robustness import curves
 
 BOTH_50 = Scenario.parse("both-50")
 
@@ -321,7 +323,7 @@ def test_an_interval_lies_around_its_score_even_where_resampling_is_biased() -> 
 @pytest.mark.parametrize("name", ["tabular-30", "both-50", "image-70"])
 def test_expected_equals_the_mean_over_draws(name: str) -> None:
     scenario, predictions = Scenario.parse(name), made_up()
-    found = expected(predictions, scenario, draws=10)
+    found = expected(predictions, scenario, draws=400)
     scores = [
         measure(
             predictions.pick_scenario(scenario.with_values({"seed": seed})),
@@ -330,10 +332,7 @@ def test_expected_equals_the_mean_over_draws(name: str) -> None:
         )
         for seed in range(150)
     ]
-    for metric in ("auroc", "prauc"):
-        drawn = [score[metric] for score in scores[:10]]
-        assert found[metric] == pytest.approx(np.mean(drawn), abs=1e-6)
-    for metric in ("accuracy", "balanced_accuracy"):
+    for metric in METRICS:  # PRAUC is a mean over other draws
         drawn = [score[metric] for score in scores]
         error = np.std(drawn) / np.sqrt(len(drawn))
         assert abs(found[metric] - np.mean(drawn)) < 4 * error
@@ -355,7 +354,7 @@ def test_an_interval_under_a_scenario_holds_the_chance_of_masks_too() -> None:
             "tabular": np.where(first, right, wrong),
         },
     )
-    found = interval(predictions, Scenario.parse("tabular-50"), resamples=1)["accuracy"]
+    found = interval(predictions, Scenario.parse("tabular-50"))["accuracy"]
     assert expected_accuracy(predictions, Scenario.parse("tabular-50")) == 0.5
     assert 0.02 < found.high - found.low < 0.2
 
@@ -403,10 +402,23 @@ def test_summarise_leaves_out_what_does_not_exist() -> None:
     found = summarise(images, BOTH_50)
     assert (found["both/n"], found["tabular/n"]) == (0, 0)
     assert "both/accuracy" not in found
-    assert found["scenario/accuracy"] == found["image/accuracy"]
+    for metric in METRICS:
+        assert found[f"scenario/{metric}"] == pytest.approx(found[f"image/{metric}"], abs=1e-6)
     one_class = summarise(predictions.take(np.flatnonzero(predictions.label == 0)), BOTH_50)
     assert one_class["scenario/classes_scored"] == 1
     assert "scenario/auroc" not in one_class and "scenario/auroc_low" not in one_class
+
+
+def test_an_interval_over_groups_and_draws_is_wider_than_that_over_draws() -> None:
+    predictions = made_up(400)
+    points = curves(predictions, NINE)
+    around = intervals_around(points, predictions)
+    for point, both in zip(points, around, strict=True):
+        assert both.low < point.low < point.value < point.high < both.high
+    alone = interval(predictions, BOTH_50)  # the same draws as among many scenarios
+    for point, both in zip(points, around, strict=True):
+        if point.scenario == "both-50":
+            assert both == pytest.approx(alone[point.metric], abs=1e-12)
 
 
 def test_summarise_wants_one_split() -> None:
