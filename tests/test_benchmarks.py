@@ -43,3 +43,26 @@ def test_loader() -> None:
     (row,) = tables["training"]
     assert 0 <= row["waited"].low <= row["waited"].high < 1
     assert row["/ resident pixels"].median > 0 and row["/ ready batches"].median > 0
+
+
+def test_evaluation() -> None:
+    evaluation = benchmark("evaluation")
+    tables = evaluation.measure(
+        evaluation.Settings(
+            rows=40,
+            classes=3,
+            scenarios="both-50,image-30",
+            draws=5,
+            network="small",
+            image_size=16,
+            width=16,
+            batch_size=16,
+            device="cpu",
+            rounds=2,
+        )
+    )
+    ways = {row["way"]: row for row in tables["passes"]}
+    assert (ways["one pass"]["passes"], ways["one pass"]["scored"]) == (1, 10)
+    assert ways["naive"]["passes"] == 10
+    assert ways["one pass"]["/ plain"].median > 0 and ways["naive"]["naive / it"].median == 1
+    assert len(tables["table"]) == 6
