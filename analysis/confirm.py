@@ -71,8 +71,8 @@ def render(frame: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|",
     ]
     for row in frame.to_dict("records"):
-        cells = [_percent(row["best"], ""), _percent(row["paper"], "")]
-        cells.append(_percent(row["difference"], "+"))
+        cells = [percent(row["best"], ""), percent(row["paper"], "")]
+        cells.append(percent(row["difference"], "+"))
         names = f"| {row['scenario']} | {row['available']} | {row['metric']} |"
         lines.append(f"{names} {' | '.join(cells)} |")
     first = frame.iloc[0]
@@ -80,7 +80,7 @@ def render(frame: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def _percent(numbers: Sequence[float], sign: str) -> str:
+def percent(numbers: Sequence[float], sign: str) -> str:
     value, low, high = (100 * number for number in numbers)
     return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 

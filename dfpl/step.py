@@ -30,7 +30,7 @@ class Stepper:
 
     def step(self, batch: Batch, rate: float) -> dict[str, Tensor]:
         """Train on a batch at this learning rate; returns the terms, and their weighted sum as
-        `objective`. Nothing in it waits for the device."""
+        `objective`."""
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         terms = self.terms(batch)

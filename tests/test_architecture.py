@@ -16,7 +16,8 @@ FORBIDDEN = {
 }
 WITH_TORCH = {"loader", "augment", "batch"}  # of dfpl/data
 WITHOUT_TORCH = [
-    *("fields", "config", "metrics", "predictions", "storage", "intervals", "study/records"),
+    *("fields", "compute", "config", "metrics", "predictions", "storage", "intervals"),
+    "study/records",
     *(
         path.relative_to(ROOT / "dfpl").with_suffix("").as_posix()
         for path in sorted((ROOT / "dfpl/data").rglob("*.py"))

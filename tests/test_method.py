@@ -56,6 +56,31 @@ def test_a_missing_modality_is_never_read(method: Method) -> None:
         assert torch.equal(gradient, clean[name]), name
 
 
+def test_skipping_what_is_absent_changes_no_logit_and_no_gradient(method: Method) -> None:
+    """But for the batch statistics, which are frozen here; NaN in what is absent is not met."""
+    config: Any = getattr(method, "config", None)
+    if "encode_missing" not in getattr(type(config), "model_fields", {}):
+        pytest.skip("the method has no choice of encode_missing")
+    batch = make_batch(MIXED)
+    image = batch.image.masked_fill(~batch.available[:, :1, None, None], torch.nan)
+    numeric = batch.numeric.masked_fill(~batch.available[:, 1:], torch.nan)
+    found = {}
+    for way in ("zeros", "skip"):
+        other = methods.build(config.with_values({"encode_missing": way}), SCHEMA)
+        other.load_state_dict(method.state_dict())
+        logits = other.eval()(batch).logits
+        other.train()
+        for module in other.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        spoiled = batch._replace(image=image, numeric=numeric)
+        found[way] = logits, gradients(other, spoiled)
+    (logits, slopes), (expected, wanted) = found["skip"], found["zeros"]
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-6)
+    for name, slope in slopes.items():
+        torch.testing.assert_close(slope, wanted[name], rtol=1e-4, atol=1e-6, msg=name)
+
+
 def test_logits_do_not_depend_on_labels(method: Method) -> None:
     batch = make_batch(MIXED)
     method.eval()

@@ -153,6 +153,8 @@ def publish(name: str, title: str, rows: list[Row], settings: Any, **facts: Any)
 
 
 def _cell(value: Any) -> str:
+    if value is None:
+        return ""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
