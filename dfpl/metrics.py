@@ -242,9 +242,9 @@ def areas(
     at, below, beaten = at_levels(weight, num_levels)
     P = at.sum(axis=-1)
     N = weight.sum(axis=-1) - P
-    found = P[..., None] - np.cumsum(at, axis=-1) + at
-    drawn = found + N[..., None] - below
-    precision = found / (drawn + (drawn == 0))  # nothing drawn: nothing found
+    found = P[..., None] + at - np.cumsum(at, axis=-1)
+    drawn = found + (N[..., None] - below)
+    precision = found / np.maximum(drawn, np.finfo(np.float64).tiny)  # nothing drawn: none found
     return (
         ratio(np.einsum("...k,...k->...", at, beaten), P * N),
         ratio(np.einsum("...k,...k->...", at, precision), P),

@@ -14,7 +14,7 @@ from dfpl.draws import Moves, Strata
 from dfpl.metrics import BLOCK, Probabilities, Weights, areas, at_levels, places, truth
 from dfpl.predictions import STATES, Predictions
 
-IN_CACHE = 2**17
+IN_CACHE = 2**15
 """Numbers that several draws are worked through with at once."""
 
 
@@ -71,21 +71,30 @@ def areas_of_draws(
     weights: Weights | None = None,
 ) -> tuple[Float[np.ndarray, "R T"], Float[np.ndarray, "R T"]]:
     """AUROC and average precision of each draw at each rate; a draw may have weights of its own."""
-    size = moves.num_steps * ranks.num_places + len(home)
-    step = max(1, IN_CACHE // size)
+    T, P = moves.num_steps, ranks.num_places
+    size = max(1, IN_CACHE // (T * P + len(home)))
+    slot = P * (T * np.arange(size)[:, None] + moves.step)
     found = []
-    for start in range(0, len(moves.row), step):
-        part = slice(start, start + step)
+    for start in range(0, len(moves.row), size):
+        part = slice(start, start + size)
         own = None if weights is None else weights[part]
-        found.append(areas(_at_places(ranks, home, moves[part], own), ranks.num_levels))
+        at = _at_places(ranks, home, moves[part], slot, own)
+        found.append(areas(at, ranks.num_levels))
     auroc, precision = zip(*found, strict=True)
     return np.concatenate(auroc), np.concatenate(precision)
 
 
 def _at_places(
-    ranks: ClassRanks, home: Int[np.ndarray, " N"], moves: Moves, weights: Weights | None
+    ranks: ClassRanks,
+    home: Int[np.ndarray, " N"],
+    moves: Moves,
+    slot: Int[np.ndarray, "draws M"],
+    weights: Weights | None,
 ) -> Shaped[np.ndarray, "R T P"]:
-    """The weight of the rows at each place: at home at first, then as they move."""
+    """The weight of the rows at each place: at home at first, then as they move.
+
+    `slot` is where the places of a draw and of a step begin.
+    """
     R, T, P = len(moves.row), moves.num_steps, ranks.num_places
     at_home = ranks.place[home, np.arange(len(home))]
     if weights is None:
@@ -94,9 +103,8 @@ def _at_places(
         first = P * np.arange(R)[:, None] + at_home
         start = np.bincount(first.ravel(), weights.ravel(), R * P).reshape(R, P)
         moved = np.take_along_axis(weights, moves.row.astype(np.intp), axis=1).ravel()
-    slot = P * (T * np.arange(R)[:, None] + moves.step)
     came, left = (
-        np.bincount((slot + ranks.place.ravel().take(at)).ravel(), moved, R * T * P)
+        np.bincount((slot[:R] + ranks.place.ravel().take(at)).ravel(), moved, R * T * P)
         for at in (moves.to.astype(np.intp), moves.row.astype(np.intp))
     )
     found = (came - left).reshape(R, T, P).astype(start.dtype, copy=False)
