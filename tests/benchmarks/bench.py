@@ -129,7 +129,8 @@ def _processor() -> str:
 
 
 def publish(name: str, title: str, rows: list[Row], settings: Any, **facts: Any) -> Path:
-    """Print the rows as a table, and write them with the settings to runs/benchmarks/NAME.json."""
+    """Print the rows as a table; write them as Markdown, and with the settings as JSON, to
+    runs/benchmarks/NAME.md and .json."""
     console = Console(soft_wrap=True, highlight=False)
     table = Table(title=title, title_justify="left")
     for column in rows[0]:
@@ -148,8 +149,15 @@ def publish(name: str, title: str, rows: list[Row], settings: Any, **facts: Any)
     path = OUT / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content, indent=1))
+    path.with_suffix(".md").write_text(_markdown(rows))
     console.print(f"wrote {path}")
     return path
+
+
+def _markdown(rows: list[Row]) -> str:
+    lines = [list(rows[0]), ["---"] * len(rows[0])]
+    lines += [[_cell(value) for value in row.values()] for row in rows]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def _cell(value: Any) -> str:
