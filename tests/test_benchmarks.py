@@ -1,10 +1,12 @@
 """The benchmarks run, on a small scale; how fast anything is, no test says."""
 
 import importlib
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
@@ -66,3 +68,76 @@ def test_evaluation() -> None:
     assert ways["naive"]["passes"] == 10
     assert ways["one pass"]["/ plain"].median > 0 and ways["naive"]["naive / it"].median == 1
     assert len(tables["table"]) == 6
+
+
+TINY = {"batch": 8, "image_size": 32, "image_network": "small", "width": 16, "classes": 3}
+
+
+def test_step() -> None:
+    step, shapes = benchmark("step"), benchmark("shapes")
+    settings = step.Settings(shape=shapes.Shape(**TINY), rounds=2, device="cpu")
+    rows = {row["case"]: row for row in step.measure(settings)}
+    assert rows[step.DFPL]["time / DFPL"].median == 1
+    assert rows[step.PLAIN]["KiB kept per sample"] < rows[step.DFPL]["KiB kept per sample"]
+    missing = [rows[f"images 70 % missing, {way}"] for way in ("zeros", "skip")]
+    assert missing[1]["KiB kept per sample"] < missing[0]["KiB kept per sample"]
+    assert rows["transport, both terms"]["time / DFPL"].median < 1
+
+
+def test_growth() -> None:
+    growth, shapes = benchmark("growth"), benchmark("shapes")
+    settings = growth.Settings(
+        batch=(4, 8, 16),
+        prototypes=(2, 3, 4),
+        classes=(3, 6, 12),
+        width=(8, 16, 32),
+        tokens=(2, 4, 8),
+        start=shapes.Shape(**TINY),
+        rounds=1,
+        device="cpu",
+    )
+    rows = growth.measure(settings)
+    assert [row["size"] for row in rows if row["varied"] == "tokens"] == [2, 4, 8]
+    kept = {(row["varied"], row["size"]): row["MiB kept"] for row in rows}
+    assert kept["batch", 8] < kept["batch", 16] <= 2 * kept["batch", 8]
+
+
+def test_transport() -> None:
+    transport = benchmark("transport")
+    settings = transport.Settings(samples=4, width=8, prototypes=(2,), epsilons=(0.5,), rounds=1)
+    rows = transport.measure(settings)
+    assert [row["prototypes"] for row in rows] == ["raw", "unit", "near"]
+    assert all(row["violation, ours"] <= 1e-6 for row in rows)
+
+
+def test_cases_take_turns_and_ratios_are_within_a_round() -> None:
+    bench, calls = benchmark("bench"), []
+    cases = {name: lambda name=name: calls.append(name) for name in "ab"}
+    seconds = bench.take_turns(cases, rounds=3, warmup=1)
+    assert [sorted(calls[i : i + 2]) for i in range(0, 8, 2)] == [["a", "b"]] * 4
+    assert len(seconds["a"]) == len(seconds["b"]) == 3
+    spread = bench.ratio([2.0, 9.0, 4.0], [1.0, 3.0, 1.0])  # 2, 3, 4
+    assert (spread.low, spread.median, spread.high) == (2.5, 3.0, 3.5)
+    assert bench.exponent([2, 4, 8], [12, 48, 192]) == pytest.approx(2)
+
+
+def test_kept_bytes_count_each_storage_once_and_no_weight() -> None:
+    bench = benchmark("bench")
+    weight, value = torch.randn(8, 8, requires_grad=True), torch.randn(4, 8)
+    with bench.SavedBytes(without=[weight]) as saved:
+        (value @ weight).exp().mul(value).sum()
+    assert saved.total == 2 * 4 * 8 * 4  # `value`, kept twice, and the result of exp
+
+
+def test_what_is_published_can_be_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench, growth = benchmark("bench"), benchmark("growth")
+    monkeypatch.setattr(bench, "OUT", tmp_path)
+    rows = [{"case": "a", "ratio": bench.Spread(2.0, 1.5, 3.0)}, {"case": "b", "ratio": None}]
+    path = bench.publish("made_up", "Made up", rows, growth.Settings())
+    content = json.loads(path.read_text())
+    assert content["rows"][0]["ratio"] == {"median": 2.0, "low": 1.5, "high": 3.0}
+    assert content["settings"]["start"]["classes"] == 30 and content["machine"]["threads"] >= 1
+    expected = "| case | ratio |\n| --- | --- |\n| a | 2 [1.5, 3] |\n| b |  |\n"
+    assert path.with_suffix(".md").read_text() == expected
