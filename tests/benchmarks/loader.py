@@ -65,13 +65,13 @@ class Settings:
     network: ImageNetwork = "resnet18"
     width: int = 256
     batch_size: int = 32
-    steps: int = 4
+    steps: int = 2
     """Training steps per round; 0 leaves training out."""
     precision: Precision = "float32"
     compile: bool = False
     device: str = "cuda" if torch.cuda.is_available() else "cpu"
 
-    rounds: int = 5
+    rounds: int = 7
     threads: int = 1
 
 
