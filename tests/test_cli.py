@@ -261,6 +261,21 @@ def exported(dfpl: Any, trained: Path, tmp_path: Path) -> Path:
     return tmp_path / "best.json"
 
 
+def test_a_config_is_trained_again_with_the_arithmetic_of_its_study(
+    dfpl: Any, exported: Path, tmp_path: Path
+) -> None:
+    content = json.loads(exported.read_text())
+
+    def objective(compute: dict[str, str]) -> str:
+        content["configs"][0]["compute"] = compute
+        exported.write_text(json.dumps(content))
+        code, out, _ = dfpl("train", exported, "--out", tmp_path / "m", "--device", "cpu")
+        assert code == 0
+        return out.splitlines()[0]
+
+    assert objective({"precision": "bfloat16"}) != objective({"precision": "float32"})
+
+
 def test_another_number_than_the_studys_is_said(dfpl: Any, exported: Path, tmp_path: Path) -> None:
     content = json.loads(exported.read_text())
     content["configs"][0]["value"] += 1e-9

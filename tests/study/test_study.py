@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -312,3 +313,16 @@ def test_a_sweep_trains_each_run_once(tmp_path: Path, data: Path) -> None:
     assert sorted(rays_view(folder, "ray_confirm").index) == sorted(frame["run_id"])
     with pytest.raises(ConfigError, match=f"confirm lists 1 runs twice, e.g. {runs[0].run_id}"):
         sweep("confirm", [runs[0], *runs], launch_of(folder, data))
+
+
+def test_the_arithmetic_of_a_study_reaches_its_runs_and_records(tmp_path: Path, data: Path) -> None:
+    run = base_of(data, optim__epochs=1)
+    found = {}
+    for precision in ("float32", "bfloat16"):
+        compute = Compute(precision=precision)
+        launch = replace(launch_of(tmp_path / precision, data), compute=compute)
+        sweep("rough", [run], launch)
+        record = launch.store.read(run.run_id)
+        assert record is not None and Compute(**record.compute) == compute
+        found[precision] = launch.store.epochs(run.run_id)[0]["train/objective"]
+    assert found["float32"] != found["bfloat16"]
