@@ -10,18 +10,16 @@ import torch.distributed as dist
 import workers
 from samples import MIXED, SCHEMA, SMALL, make_batch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from dfpl.data.batch import Batch
 from dfpl.distributed import (
     GlobalBatchNorm,
     global_max,
+    global_moments,
     global_sum,
     rank,
     use_global_statistics,
     world_size,
 )
-from dfpl.method import objective
 from dfpl.model import Config, Model
 
 # rows of MIXED held by each rank; its labels are 0, 1, 2, 0, 1, 2, 0, 1
@@ -46,30 +44,21 @@ CASES = [
     ({"encode_missing": "skip"}, "no image anywhere", torch.float64),
     ({"encode_missing": "zeros"}, "one pair", torch.float64),
 ]
-Found = dict[str, dict[str, Tensor]]
+FAR = 1000 + torch.randn(8, 3, 4, 6, generator=torch.Generator().manual_seed(2))
+"""Rows whose values are far from 0: a thousand of their standard deviations."""
+NEAR = (FAR - 1000).bfloat16()
 
 
-def take(batch: Batch, rows: list[int]) -> Batch:
-    return Batch(*(values[torch.tensor(rows, dtype=torch.long)] for values in batch))
-
-
-def step(case: int, rows: list[int], wrap: Callable[[Model], Any]) -> Found:
+def step(case: int, rows: list[int], wrap: Callable[[Any], Any]) -> workers.Found:
     """Terms, gradients and buffers after one backward pass on these rows of the case's batch."""
     values, name, dtype = CASES[case]
     torch.manual_seed(0)
     model = Model(Config.from_dict({**SMALL, **values}), SCHEMA).to(dtype)
     assert model.gate is not None
     nn.init.normal_(model.gate)
-    model.train()
     whole = make_batch(GLOBAL[name])
     whole = whole._replace(image=whole.image.to(dtype), numeric=whole.numeric.to(dtype))
-    shard = take(whole, rows)
-    wrapped = wrap(model)  # kept: without it nobody would average the gradients
-    terms = model.losses(wrapped(shard), shard)
-    objective(model, terms).backward()
-    gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
-    buffers = dict(model.named_buffers())
-    return {"terms": terms, "gradients": gradients, "buffers": buffers}
+    return workers.step(model, workers.take(whole, rows), wrap)
 
 
 def normalise(rows: list[int], make: Callable[[int], nn.Module]) -> dict[str, Tensor]:
@@ -101,15 +90,61 @@ def normalise(rows: list[int], make: Callable[[int], nn.Module]) -> dict[str, Te
     }
 
 
+def far_from_zero(rows: list[int]) -> Tensor:
+    """Variance of float32 values whose mean is 1000 times their deviation."""
+    return global_moments(FAR[rows]).variance
+
+
+def in_bfloat16(rows: list[int]) -> dict[str, Tensor]:
+    """Output, gradient and statistics of bfloat16 values with the channels last in memory."""
+    norm = GlobalBatchNorm(3)
+    values = NEAR[rows].to(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        output = norm(values)
+    (output * NEAR[rows].square()).sum().backward()
+    assert values.grad is not None and norm.running_mean is not None
+    return {"output": output.detach(), "gradient": values.grad, "mean": norm.running_mean}
+
+
+def without_any_row() -> dict[str, Tensor]:
+    norm = GlobalBatchNorm(3)
+    output = norm(torch.zeros(0, 3, 4, 2))
+    output.sum().backward()
+    gradients = {f"{n} gradient": p.grad for n, p in norm.named_parameters() if p.grad is not None}
+    return {"output": output.detach(), **dict(norm.named_buffers()), **gradients}
+
+
+def exchanged_and_kept(rows: list[int]) -> dict[str, Any]:
+    """Calls to other workers, and sizes of what is kept for the backward pass."""
+    calls: list[str] = []
+
+    def spy(name: str) -> Any:
+        called = getattr(dist, name)
+        return lambda *args: (calls.append(name), called(*args))[1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("all_reduce", "all_gather", "broadcast"):
+            patch.setattr(dist, name, spy(name))
+        output = GlobalBatchNorm(3)(FAR[rows].requires_grad_())
+        kept = [saved.numel() for saved in output.grad_fn.saved_tensors]
+        output.sum().backward()
+    return {"calls": calls, "kept": sorted(kept)}
+
+
 def worker(me: int, folder: Path) -> None:
     assert rank() == me
     found: dict[str, Any] = {"sums": sums(me), "norm": {}, "step": {}}
     for name, shards in SHARDS[world_size()].items():
-        found["norm"][name] = normalise(shards[me], GlobalBatchNorm)
+        rows = shards[me]
+        found["norm"][name] = {
+            "same": normalise(rows, GlobalBatchNorm),
+            "far": far_from_zero(rows),
+            "bfloat16": in_bfloat16(rows),
+            "traffic": exchanged_and_kept(rows),
+        }
         for case in range(len(CASES)):
-            found["step"][f"{name}/{case}"] = step(
-                case, shards[me], lambda m: DistributedDataParallel(use_global_statistics(m))
-            )
+            found["step"][f"{name}/{case}"] = step(case, rows, workers.together)
+    found["empty"] = without_any_row()
     torch.save(found, folder / f"{me}.pt")
 
 
@@ -130,49 +165,68 @@ def everyone(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[
     yield [torch.load(folder / f"{me}.pt") for me in range(request.param)]
 
 
-def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor], tolerance: float) -> None:
-    """Each tensor differs by no more than a share of its largest entry."""
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        scale = value.abs().amax().item() if value.numel() else 0.0
-        torch.testing.assert_close(
-            found[name],
-            value,
-            rtol=0,
-            atol=tolerance * max(scale, 1e-3),
-            msg=lambda text, name=name: f"{name}: {text}",
-        )
-
-
 @pytest.mark.parametrize("case", range(len(CASES)))
 def test_workers_find_the_terms_and_gradients_of_one(everyone: list[Any], case: int) -> None:
-    expected = step(case, list(range(8)), lambda model: model)
+    expected = step(case, list(range(8)), workers.alone)
     tolerance = 1e-5 if CASES[case][2] is torch.float32 else 1e-10
     for name in SHARDS[len(everyone)]:
-        for part in ("terms", "gradients", "buffers"):
-            for found in everyone:
-                here = found["step"][f"{name}/{case}"][part]
-                assert_same(
-                    {n: v.detach() for n, v in here.items()},
-                    {n: v.detach() for n, v in expected[part].items()},
-                    tolerance,
-                )
+        for found in everyone:
+            for part, values in expected.items():
+                workers.assert_same(found["step"][f"{name}/{case}"][part], values, tolerance)
+
+
+def shards_of(everyone: list[Any]) -> Iterator[tuple[dict[str, Any], list[int]]]:
+    """What each worker found with the normalisation, and its rows."""
+    for name, shards in SHARDS[len(everyone)].items():
+        for found, rows in zip(everyone, shards, strict=True):
+            yield found["norm"][name], rows
 
 
 def test_normalisation_over_workers_is_that_of_one(everyone: list[Any]) -> None:
     expected = normalise(list(range(8)), nn.BatchNorm2d)
-    for name, shards in SHARDS[len(everyone)].items():
-        for found, rows in zip(everyone, shards, strict=True):
-            here = dict(found["norm"][name])
-            assert_same(
-                here,
-                {
-                    **expected,
-                    "input": expected["input"][:, rows],
-                    "eval": expected["eval"][rows],
-                },
-                1e-12,
-            )
+    for found, rows in shards_of(everyone):
+        own = {"input": expected["input"][:, rows], "eval": expected["eval"][rows]}
+        workers.assert_same(found["same"], {**expected, **own}, 1e-12)
+
+
+def test_a_mean_far_from_zero_costs_no_digits(everyone: list[Any]) -> None:
+    # the mean of the squares less the square of the mean would have none left
+    expected = FAR.double().var((0, 2, 3), correction=0).float()
+    for found, _ in shards_of(everyone):
+        torch.testing.assert_close(found["far"], expected, rtol=1e-4, atol=0)
+
+
+def test_statistics_of_bfloat16_values_are_float32(everyone: list[Any]) -> None:
+    values = NEAR.double().requires_grad_()
+    norm = nn.BatchNorm2d(3).double()
+    output = norm(values)
+    (output * NEAR.square()).sum().backward()
+    assert values.grad is not None and norm.running_mean is not None
+    for found, rows in shards_of(everyone):
+        here = found["bfloat16"]
+        torch.testing.assert_close(here["mean"], norm.running_mean.float(), rtol=0, atol=1e-7)
+        wanted = {"output": output.detach()[rows], "gradient": values.grad[rows]}
+        for name, value in wanted.items():
+            assert here[name].is_contiguous(memory_format=torch.channels_last)
+            torch.testing.assert_close(here[name], value.bfloat16(), rtol=0.01, atol=0.01)
+
+
+def test_a_batch_without_any_row_changes_no_statistics(everyone: list[Any]) -> None:
+    new = nn.BatchNorm2d(3)
+    for found in everyone:
+        empty = found["empty"]
+        assert empty["output"].shape == (0, 3, 4, 2)
+        for name in ("running_mean", "running_var"):
+            assert torch.equal(empty[name], new.get_buffer(name))
+        for name in ("weight gradient", "bias gradient"):
+            assert torch.equal(empty[name], torch.zeros(3))
+
+
+def test_each_pass_asks_the_others_once_and_keeps_the_input_alone(everyone: list[Any]) -> None:
+    for found, rows in shards_of(everyone):
+        assert found["traffic"]["calls"] == ["all_gather", "all_reduce"]
+        # the count; weight, mean and variance; the values
+        assert found["traffic"]["kept"] == sorted([1, 3, 3, 3, 72 * len(rows)])
 
 
 def test_global_sums_by_hand(everyone: list[Any]) -> None:
