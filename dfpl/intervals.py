@@ -89,7 +89,7 @@ def interval(
     predictions: Predictions,
     scenario: Scenario,
     *,
-    draws: int = 200,
+    draws: int = 100,
     level: float = 0.95,
     seed: int = 0,
 ) -> dict[str, Interval]:
@@ -103,7 +103,7 @@ def intervals_around(
     points: Sequence[Point],
     predictions: Predictions,
     *,
-    draws: int = 200,
+    draws: int = 100,
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Interval]:

@@ -81,7 +81,7 @@ class TrainedModel:
         method = build(run.method, schema)
         method.load_state_dict(load_weights(folder))
         return cls(
-            method=method.to(device).eval(),
+            method=place(method, device).eval(),
             run=run,
             schema=schema,
             statistics=Statistics.from_dict(facts["statistics"]),
@@ -102,7 +102,7 @@ def scores_tables(found: Predictions, scenarios: list[Scenario], draws: int) -> 
     """Scores under each scenario and in each state; then what single draws of a scenario give."""
     scenarios = sorted(scenarios, key=lambda s: (PATTERNS.index(s.pattern), s.rate))
     points = curves(found, scenarios, draws=draws)  # metric by metric
-    around = intervals_around(points, found, draws=2 * draws)  # as in a record
+    around = intervals_around(points, found, draws=draws)
     of_draws = [Estimate(point.value, point.low, point.high) for point in points]
     of_both = [Estimate(point.value, *own) for point, own in zip(points, around, strict=True)]
     step, names = len(scenarios), [str(scenario) for scenario in scenarios]

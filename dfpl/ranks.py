@@ -14,7 +14,7 @@ from dfpl.draws import Moves, Strata
 from dfpl.metrics import BLOCK, Probabilities, Weights, areas, at_levels, places, truth
 from dfpl.predictions import STATES, Predictions
 
-IN_CACHE = 2**15
+IN_CACHE = 2**16
 """Numbers that several draws are worked through with at once."""
 
 
@@ -72,43 +72,46 @@ def areas_of_draws(
 ) -> tuple[Float[np.ndarray, "R T"], Float[np.ndarray, "R T"]]:
     """AUROC and average precision of each draw at each rate; a draw may have weights of its own."""
     T, P = moves.num_steps, ranks.num_places
+    at_home = ranks.place[home, np.arange(len(home))]
+    start, moved = np.bincount(at_home, minlength=P), None
     size = max(1, IN_CACHE // (T * P + len(home)))
     slot = P * (T * np.arange(size)[:, None] + moves.step)
     found = []
-    for start in range(0, len(moves.row), size):
-        part = slice(start, start + size)
-        own = None if weights is None else weights[part]
-        at = _at_places(ranks, home, moves[part], slot, own)
-        found.append(areas(at, ranks.num_levels))
+    for first in range(0, len(moves.row), size):
+        own = moves[first : first + size]
+        if weights is not None:
+            weight = weights[first : first + size]
+            start = _sums(P * np.arange(len(weight))[:, None] + at_home, weight, len(weight) * P)
+            moved = np.take_along_axis(weight, own.row.astype(np.intp), axis=1)
+        change = _change(ranks, own, slot, moved)
+        change[:, 0] += start.reshape(-1, P)
+        for step in range(1, T):
+            change[:, step] += change[:, step - 1]
+        found.append(areas(change, ranks.num_levels))
     auroc, precision = zip(*found, strict=True)
     return np.concatenate(auroc), np.concatenate(precision)
 
 
-def _at_places(
+def _change(
     ranks: ClassRanks,
-    home: Int[np.ndarray, " N"],
     moves: Moves,
     slot: Int[np.ndarray, "draws M"],
-    weights: Weights | None,
+    weight: Float[np.ndarray, "R M"] | None,
 ) -> Shaped[np.ndarray, "R T P"]:
-    """The weight of the rows at each place: at home at first, then as they move.
-
-    `slot` is where the places of a draw and of a step begin.
-    """
+    """What each place gains at each step; `slot` is where those of a draw and a step begin."""
     R, T, P = len(moves.row), moves.num_steps, ranks.num_places
-    at_home = ranks.place[home, np.arange(len(home))]
-    if weights is None:
-        start, moved = np.bincount(at_home, minlength=P), None
-    else:
-        first = P * np.arange(R)[:, None] + at_home
-        start = np.bincount(first.ravel(), weights.ravel(), R * P).reshape(R, P)
-        moved = np.take_along_axis(weights, moves.row.astype(np.intp), axis=1).ravel()
+    place = ranks.place.ravel()
     came, left = (
-        np.bincount((slot[:R] + ranks.place.ravel().take(at)).ravel(), moved, R * T * P)
-        for at in (moves.to.astype(np.intp), moves.row.astype(np.intp))
+        _sums(slot[:R] + place.take(at.astype(np.intp)), weight, R * T * P)
+        for at in (moves.to, moves.row)
     )
-    found = (came - left).reshape(R, T, P).astype(start.dtype, copy=False)
-    found[:, 0] += start
-    for step in range(1, T):
-        found[:, step] += found[:, step - 1]
-    return found
+    return (came - left).reshape(R, T, P)
+
+
+def _sums(
+    at: Int[np.ndarray, "R N"], weight: Float[np.ndarray, "R N"] | None, size: int
+) -> Shaped[np.ndarray, " size"]:
+    """Add up the weights of what is at the same place."""
+    if weight is None:
+        return np.bincount(at.ravel(), minlength=size)
+    return np.bincount(at.ravel(), weight.ravel(), size).astype(np.float64, copy=False)
