@@ -244,7 +244,7 @@ def areas(
     N = weight.sum(axis=-1) - P
     found = P[..., None] + at - np.cumsum(at, axis=-1)
     drawn = found + (N[..., None] - below)
-    precision = found / np.maximum(drawn, np.finfo(np.float64).tiny)  # nothing drawn: none found
+    precision = found / (drawn + (drawn == 0))  # nothing drawn: nothing found
     return (
         ratio(np.einsum("...k,...k->...", at, beaten), P * N),
         ratio(np.einsum("...k,...k->...", at, precision), P),

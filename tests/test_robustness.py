@@ -171,10 +171,12 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-@pytest.mark.parametrize("weighted", [False, True])
-def test_each_draw_has_the_scores_of_its_rows(case: str, weighted: bool) -> None:
+@pytest.mark.parametrize("weighted", ["no", "whole", "fractions"])
+def test_each_draw_has_the_scores_of_its_rows(case: str, weighted: str) -> None:
     predictions = CASES[case]
-    weights = resample_weights(predictions.groups, 4, seed=0) if weighted else None
+    weights = None if weighted == "no" else resample_weights(predictions.groups, 4, seed=0)
+    if weights is not None and weighted == "fractions":
+        weights *= np.random.default_rng(0).random(weights.shape)
     found = scores_of_draws(predictions, CURVES, draws=4, seed=7, weights=weights)
     for at, scenario in enumerate(CURVES):
         states = states_of_draws(predictions, scenario, 4, seed=7)
