@@ -130,14 +130,19 @@ def two_splits(N: int) -> Predictions:
     return changed(made_up(N), split=split)
 
 
-def test_each_split_meets_a_scenario_on_its_own() -> None:
-    predictions, scenario = two_splits(60), Scenario.parse("both-50")
-    for states in states_of_draws(predictions, scenario, 5, seed=0):
+@pytest.mark.parametrize("scenario", CURVES, ids=str)
+def test_a_draw_hides_as_much_of_each_split_as_the_scenario_does(scenario: Scenario) -> None:
+    predictions = two_splits(60)
+    for states in states_of_draws(predictions, scenario, 3, seed=0):
         for split in ("val", "test"):
             complete = predictions.exists("both") & (predictions.split == split)
             images, tables = num_hidden(scenario, int(complete.sum()))
             assert (states[complete] == STATES.index("tabular")).sum() == images
             assert (states[complete] == STATES.index("image")).sum() == tables
+
+
+def test_expectations_of_two_splits_equal_the_mean_over_many_draws() -> None:
+    predictions, scenario = two_splits(60), Scenario.parse("both-50")
     draws = scores_of_draws(predictions, [scenario], draws=2000, seed=0)
     for metric, found in expectations(predictions, [scenario]).items():
         error = draws[metric].std() / np.sqrt(2000)
