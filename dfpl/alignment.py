@@ -59,9 +59,10 @@ def class_prototypes(
     `positive[i, c]` is 1 where sample i is of class c and has the modality. "global" and
     "prototype" keep one of the two scales (Table IV).
     """
-    count = global_sum(positive.sum(dim=0))
-    both = torch.cat([token_mean, prototype_mean], dim=1)  # (B, 2D)
-    means = global_sum(positive.T @ both) / count.clamp(min=1)[:, None]
+    known = torch.cat([token_mean, prototype_mean, torch.ones_like(token_mean[:, :1])], dim=1)
+    sums = global_sum(positive.T @ known)  # (C, 2D + 1)
+    count = sums[:, -1].detach()
+    means = sums[:, :-1] / count.clamp(min=1)[:, None]
     at_tokens, at_prototypes = means.chunk(2, dim=1)
     if kind == "global":
         return ClassPrototypes(at_tokens, count > 0)

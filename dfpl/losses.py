@@ -1,5 +1,6 @@
 """The mean through which every loss passes, and the classification losses."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -11,8 +12,9 @@ Label = Int[Tensor, " B"] | Float[Tensor, "B C"]
 
 def mean_over(values: Float[Tensor, " B"], mask: Bool[Tensor, " B"]) -> Float[Tensor, ""]:
     """Mean over the samples in `mask`, of all workers; exactly 0, without gradient, if none."""
-    total = global_sum(values.where(mask, 0.0).sum())
-    return total / global_sum(mask.sum().to(values.dtype)).clamp(min=1)
+    own = torch.stack([values.where(mask, 0.0).sum(), mask.sum().to(values.dtype)])
+    total, count = global_sum(own)
+    return total / count.detach().clamp(min=1)
 
 
 def one_hot(label: Label, logits: Float[Tensor, "B C"]) -> Float[Tensor, "B C"]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from dfpl import baselines
 from dfpl.config import MethodConfig
-from dfpl.data.batch import Batch
+from dfpl.data.batch import Batch, layout
 from dfpl.data.packed import Schema
 from dfpl.fields import ConfigError, unknown_name
 
@@ -79,9 +79,11 @@ def load(name: str) -> ModuleType:
 
 
 def build(config: MethodConfig, schema: Schema) -> Method:
-    """The untrained method for data of this schema.
+    """The untrained method for data of this schema."""
+    return load(config.name).Model(config, schema)
 
-    The weights of its convolutions lie in memory as N, H, W, C, like the images of the loader.
-    """
-    method: Any = load(config.name).Model(config, schema)
-    return method.to(memory_format=torch.channels_last)
+
+def place(method: Method, device: torch.device) -> Method:
+    """Move a method to its device, its convolutions laid out like the images that they get."""
+    module: Any = method
+    return module.to(device, memory_format=layout(device))

@@ -27,7 +27,7 @@ from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
 from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import unknown_name
 from dfpl.intervals import Estimate, intervals_around, summarise_states
-from dfpl.method import Method, build
+from dfpl.method import Method, build, place
 from dfpl.metrics import METRICS, probabilities
 from dfpl.predictions import STATES, Predictions
 from dfpl.robustness import curves

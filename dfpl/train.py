@@ -17,7 +17,7 @@ from dfpl.data.packed import PackedDataset
 from dfpl.distributed import rank, use_global_statistics, world_size
 from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import ConfigError, Row
-from dfpl.method import Method, build
+from dfpl.method import Method, build, place
 from dfpl.metrics import measure
 from dfpl.step import Stepper
 from dfpl.storage import Storage
@@ -83,7 +83,7 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
     torch.set_num_threads(runtime.threads)
     torch.manual_seed(run.seed)
     train, val, statistics = _loaders(run, packed, runtime.device)
-    method = build(run.method, packed.schema).to(runtime.device)
+    method = place(build(run.method, packed.schema), runtime.device)
     if world_size() > 1:
         use_global_statistics(method)
     stepper = Stepper(method, runtime.wrap(method), run.optim, runtime.compute)

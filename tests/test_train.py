@@ -49,7 +49,7 @@ def assert_same_run(found: Fitted, expected: Fitted) -> None:
 
 def test_three_golden_numbers(fitted: Fitted) -> None:
     objectives = [row["train/objective"] for row in fitted.rows]
-    assert objectives == pytest.approx([5.510220, 4.742476, 4.358102], rel=1e-5)
+    assert objectives == pytest.approx([5.510218, 4.742552, 4.35861], rel=1e-5)
 
 
 def test_the_same_run_gives_the_same_numbers_to_the_last_bit(fitted: Fitted) -> None:
@@ -251,13 +251,7 @@ def test_it_learns_the_made_up_rule() -> None:
     assert fit(run, PACKED, Runtime()).best_value >= 0.6  # chance is 1/3; 0.87 was seen
 
 
-SHORT = make_run(
-    PACKED,
-    optim__epochs=2,
-    optim__batch_size=13,
-    optim__learning_rate=1e-4,  # the paper's; Adam's first steps magnify rounding by their rate
-    method__encode_missing="skip",
-)
+SHORT = make_run(PACKED, optim__epochs=2, optim__batch_size=13, method__encode_missing="skip")
 
 
 def distributed(model: nn.Module) -> nn.Module:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from dfpl.config import AugmentConfig
 from dfpl.data.augment import augment, sample_keys, uniforms
-from dfpl.data.batch import Batch
+from dfpl.data.batch import Batch, layout
 from dfpl.data.packed import UNSEEN, PackedDataset, Split
 from dfpl.data.scenario import IMAGE, TABULAR, Scenario
 from dfpl.fields import Config
@@ -208,15 +208,14 @@ class Loader:
             self.waited_s += time.perf_counter() - start
 
     def _images(self, piece: Piece, config: AugmentConfig) -> Float[Tensor, "B 3 H W"]:
-        """In memory as N, H, W, C, like the weights of the convolutions that get it."""
         image = piece.pixels.permute(0, 3, 1, 2).float().div_(255)
         if len(image):
             image = augment(image, piece.draws, config)
         image = image.sub_(self._mean).div_(self._std)
         shape = (len(piece.available), *image.shape[1:])
         if image.shape == shape:
-            return image.contiguous(memory_format=torch.channels_last)
-        batch = torch.empty(shape, device=self.device, memory_format=torch.channels_last)
+            return image.contiguous(memory_format=layout(self.device))
+        batch = torch.empty(shape, device=self.device, memory_format=layout(self.device))
         return batch.zero_().index_copy_(0, piece.place, image)
 
     def _tables(

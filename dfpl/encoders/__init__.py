@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Literal, NamedTuple
 
+import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -37,8 +38,8 @@ def encode_present(
 
 def zero_where_absent(value: Tensor, present: Bool[Tensor, " B"]) -> Tensor:
     """Zero the rows of absent samples, whatever they hold (NaN times 0 would be NaN)."""
-    absent = ~present.view(-1, *[1] * (value.dim() - 1))
-    return value.masked_fill(absent, 0)
+    there = present.view(-1, *[1] * (value.dim() - 1))
+    return torch.where(there, value, value.new_zeros(()))  # unlike masked_fill, keeps the layout
 
 
 def _scatter(

@@ -344,11 +344,21 @@ def test_batches_are_those_of_reading_sample_by_sample(scenario: str, batch_size
 
 
 @pytest.mark.parametrize("scenario", ["both-50", "tabular-50", "image-100"])
-def test_pictures_lie_in_memory_with_their_channels_last(scenario: str) -> None:
-    loader = make_loader(PACKED, scenario)
-    for batch in (next(loader.epoch(0, 0, AUGMENT)), next(loader.in_order())[1]):
-        assert batch.image.shape[1:] == (3, 32, 32)
+def test_pictures_lie_in_memory_as_the_device_wants_them(
+    scenario: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for batch in first_batches(scenario):
+        assert batch.image.is_contiguous()
+    monkeypatch.setattr("dfpl.data.loader.layout", lambda device: torch.channels_last)
+    for batch in first_batches(scenario):
         assert batch.image.is_contiguous(memory_format=torch.channels_last)
+
+
+def first_batches(scenario: str) -> list[Batch]:
+    loader = make_loader(PACKED, scenario)
+    found = [next(loader.epoch(0, 0, AUGMENT)), next(loader.in_order())[1]]
+    assert all(batch.image.shape[1:] == (3, 32, 32) for batch in found)
+    return found
 
 
 def readers() -> list[threading.Thread]:
