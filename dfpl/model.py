@@ -106,8 +106,9 @@ class Config(MethodConfig):
     """Normalisation of the prototypes (open in the paper)."""
     jsd: Divergence = "sigmoid"
     """Form of the Jensen-Shannon divergence (open in the paper)."""
-    task_loss: Literal["bce", "ce"] = "bce"
-    """Binary cross-entropy per class as in Eq. 12, or softmax cross-entropy."""
+    task_loss: Literal["bce", "ce"] = "ce"
+    """Softmax cross-entropy, or binary cross-entropy per class as in Eq. 12; multi-label data
+    takes the latter in any case."""
     encode_missing: EncodeMissing = "zeros"
     """Encode a zero input for an absent modality as the paper does, or skip it."""
 
@@ -163,6 +164,7 @@ class Model(Method):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         self.config = config
+        self.task_loss = "bce" if schema.task == "multilabel" else config.task_loss
         c = config
         self.image_encoder = ImageEncoder(c.image_network, c.image_split, c.width, c.encode_missing)
         depth = (c.tabular_shared_depth, c.tabular_branch_depth)
@@ -212,7 +214,7 @@ class Model(Method):
         """The terms of the objective (Eq. 13), unweighted, and what is only watched."""
         sides = (output.image, output.tabular)
         terms = {
-            "task": task_loss(output.logits, batch.label, self.config.task_loss),
+            "task": task_loss(output.logits, batch.label, self.task_loss),
             "token_disentanglement": _total(
                 disentanglement_loss(side.shared.token_mean, side.specific.token_mean, side.present)
                 for side in sides

@@ -13,6 +13,7 @@ from dfpl.study.run import main
 PAPER = {
     "method.width": 512,
     "method.image_network": "resnet50",
+    "method.task_loss": "bce",
     "optim.batch_size": 256,
     "optim.epochs": 100,
     "metric": "accuracy",

@@ -19,6 +19,7 @@ SMALL = {
     "tabular_shared_depth": 1,
     "tabular_branch_depth": 1,
     "num_prototypes": 3,
+    "task_loss": "bce",
 }
 SCHEMA = Schema(
     name="made_up",

@@ -193,3 +193,16 @@ def test_the_defaults_are_the_papers_and_lie_in_the_search_space() -> None:
     assert {name: getattr(config, name) for name in paper} == paper
     for name, wanted in SEARCH_SPACE.items():
         assert wanted.low <= getattr(config, name.removeprefix("method.")) <= wanted.high
+
+
+def test_multi_label_data_takes_binary_cross_entropy_whatever_the_config_says() -> None:
+    schema = SCHEMA.with_values({"task": "multilabel"})
+    batch = make_batch(MIXED)
+    label = torch.eye(3)[batch.label]
+    terms = {}
+    for kind in ("bce", "ce"):
+        torch.manual_seed(0)
+        model = Model(Config.from_dict({**SMALL, "task_loss": kind}), schema)
+        several = batch._replace(label=label)
+        terms[kind] = model.losses(model(several), several)["task"]
+    assert torch.equal(terms["bce"], terms["ce"])

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from dfpl.compute import Compute
 from dfpl.config import OptimConfig
-from dfpl.data.batch import Batch
+from dfpl.data.batch import Batch, layout
 from dfpl.data.packed import Schema
-from dfpl.method import Method, build
+from dfpl.method import Method, build, place
 from dfpl.model import Config
 from dfpl.step import Stepper
 
@@ -49,7 +49,9 @@ def batch_of(shape: Shape, device: str, image_missing: float = 0.0) -> Batch:
     available[: round(image_missing * B), 0] = False
     image = torch.randn(B, 3, size, size, generator=generator)
     return Batch(
-        image=image.where(available[:, :1, None, None], 0.0).to(memory_format=torch.channels_last),
+        image=image.where(available[:, :1, None, None], 0.0).to(
+            memory_format=layout(torch.device(device))
+        ),
         numeric=torch.randn(B, shape.numeric, generator=generator),
         category=torch.randint(2, 2 + LEVELS, (B, shape.category), generator=generator),
         available=available,
@@ -68,7 +70,7 @@ def dfpl_of(shape: Shape, device: str, **values: Any) -> Method:
             **values,
         }
     )
-    return build(config, schema(shape)).to(device).train()
+    return place(build(config, schema(shape)), torch.device(device)).train()
 
 
 class Plain(Method):
