@@ -138,6 +138,22 @@ def test_the_gap_closes_at_every_scale_and_epsilon(K: int, scale: float, epsilon
     assert_optimal(scale * rand(8, K, K, seed=K), epsilon)
 
 
+@pytest.mark.parametrize("K", [1, 2, 5, 15, 32])
+@pytest.mark.parametrize("epsilon", [1e-3, 0.01, 0.1, 1.0, 10.0])
+def test_float32_costs_of_any_scale_are_solved(K: int, epsilon: float) -> None:
+    """The range of the model's specification, all scales in one batch, from far to near."""
+    scale = torch.logspace(-3, 5, 33, dtype=torch.float64)[:, None, None]
+    for cost in (scale * rand(33, K, K, seed=K), scale * randn(33, K, K, seed=K).square()):
+        rough, exact = entropic_transport(cost.float(), epsilon), entropic_transport(cost, epsilon)
+        assert all(part.isfinite().all() and part.dtype == torch.float32 for part in rough)
+        assert rough.violation.max() <= 1e-6  # the specification asks for 1e-5
+        size = cost.amax(dim=(1, 2)) + epsilon * max(math.log(K), 1)
+        assert ((rough.value - exact.value).abs() <= 2e-6 * size).all()
+        # the plan answers to the rounding of its cost, which is relative to epsilon
+        same = entropic_transport(cost.float().double(), epsilon).plan
+        torch.testing.assert_close(rough.plan.double(), same, rtol=0, atol=3e-6)
+
+
 @pytest.mark.parametrize("K", [2, 5, 16])
 @pytest.mark.parametrize("epsilon", [1e-3, 0.1, 10.0])
 @pytest.mark.parametrize("name", hard_costs(2, 1.0))
