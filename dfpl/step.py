@@ -20,6 +20,8 @@ class Stepper:
         """`model` is `method` itself, or `method` inside a distributed wrapper."""
         self.method = method
         self.compute = compute
+        if compute.compile:
+            torch.compiler.reset()  # what other trials of this process compiled counts to its limit
         self.model: Any = torch.compile(model) if compute.compile else model
         self.optimizer = torch.optim.AdamW(
             method.parameters(),
@@ -50,9 +52,15 @@ class Stepper:
 
 
 def in_float32(value: Any) -> Any:
-    """A nest of named tuples with its bfloat16 tensors as float32."""
-    if isinstance(value, Tensor):
-        return value.float() if value.dtype == torch.bfloat16 else value
-    if isinstance(value, tuple):
-        return type(value)(*(in_float32(part) for part in value))
-    return value
+    """A nest of tuples, lists and dictionaries with its bfloat16 tensors as float32."""
+    match value:
+        case Tensor():
+            return value.float() if value.dtype == torch.bfloat16 else value
+        case dict():
+            return {key: in_float32(part) for key, part in value.items()}
+        case tuple() if hasattr(value, "_fields"):
+            return type(value)(*(in_float32(part) for part in value))
+        case list() | tuple():
+            return type(value)(in_float32(part) for part in value)
+        case _:
+            return value

@@ -66,9 +66,10 @@ def entropic_transport(cost: Float[Tensor, "B K L"], epsilon: float) -> Transpor
 
 @torch.library.custom_op("dfpl::entropic_transport", mutates_args=())
 def _solved(cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    log_plan = solve(cost, epsilon, TOLERANCE.get(cost.dtype, TOLERANCE_ELSE))
+    exact = cost.double() if cost.is_cuda else cost  # a GPU may use TF32 in products of float32
+    log_plan = solve(exact, epsilon, TOLERANCE.get(cost.dtype, TOLERANCE_ELSE))
     # C + epsilon log G = f_i + g_j: its mean is the dual value, whose error is that of G squared
-    value = torch.add(cost, log_plan, alpha=epsilon).flatten(1).mean(dim=1)
+    value = torch.add(exact, log_plan, alpha=epsilon).flatten(1).mean(dim=1)
     plan = log_plan.exp_().to(cost.dtype)
     return value.to(cost.dtype), plan, marginal_violation(plan)
 

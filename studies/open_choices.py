@@ -6,7 +6,7 @@ Run       python studies/open_choices.py --table ham10000/table.csv --images ham
 Makes     runs/open_choices/: records/, epochs/, predictions/ of 6 configs x seeds in both-50 and
           2 configs x seeds in image-70
 Read by   python -m analysis.open_choices runs/open_choices
-Paper     says none of this; its literal form is the default that the others are compared with
+Paper     leaves these open; its literal form, LITERAL, is what the others are compared with
 """
 
 from dfpl.config import RunConfig

@@ -378,6 +378,7 @@ def test_raw_data_that_forbids_training_ends_a_check_with_1(dfpl: Any, tmp_path:
         (["--epochs=7"], "base.optim.epochs was 6, is 7"),
         (["--seed=1"], "base.seed was 0, is 1"),
         (["--objective=worst"], "objective was each, is worst"),
+        (["--precision=bfloat16"], "compute.precision was None, is bfloat16"),
         (["--method.beta=0.1"], "space.method.beta was [0.01, 1.0, True], is None"),
     ],
 )

@@ -68,12 +68,22 @@ def test_a_nest_comes_back_in_its_own_types() -> None:
     assert found.logits.dtype == found.inner.a.dtype == torch.float32
     assert found.flag.dtype == torch.bool
     assert in_float32(Nest(low, None, low)).inner is None
+    plain = in_float32({"a": [low, (low,)]})
+    assert plain["a"][0].dtype == plain["a"][1][0].dtype == torch.float32
 
 
-def test_a_run_in_bfloat16_learns_and_is_evaluated_in_float32() -> None:
+def test_a_run_in_bfloat16_is_evaluated_in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     packed = make_packed()
     run = make_run(packed, optim__epochs=2)
+    forward, seen = Model.forward, set()
+
+    def spy(self: Model, batch: Batch) -> Any:
+        seen.add((self.training, torch.is_autocast_enabled("cpu")))
+        return forward(self, batch)
+
+    monkeypatch.setattr(Model, "forward", spy)
     found = fit(run, packed, Runtime(compute=Compute(precision="bfloat16")))
+    assert seen == {(True, True), (False, False)}
     exact = fit(run, packed, Runtime())
     assert found.rows[0]["train/objective"] != exact.rows[0]["train/objective"]
     assert found.rows[0]["train/objective"] == pytest.approx(
@@ -93,6 +103,8 @@ plain, compiled = (fit(run, packed, Runtime(compute=Compute(compile=c))) for c i
 for name, value in plain.rows[0].items():
     if name != "seconds":
         assert abs(compiled.rows[0][name] - value) <= 1e-3 * max(abs(value), 1), name
+import torch
+assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
 print("same")
 """
 

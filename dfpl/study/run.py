@@ -6,11 +6,13 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import ray
 from ray import tune
 
+from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.packed import DataError
 from dfpl.data.scenario import Scenario, parse_scenarios
@@ -89,13 +91,13 @@ def study(plan: Plan, arguments: list[str]) -> None:
 
 
 def sweep_main(plan: Plan, runs: Callable[[RunConfig], list[RunConfig]], read_by: str) -> None:
-    """Train the runs that a study makes of its base run, each with every seed."""
+    """Train the runs that a study makes of its base run, each with every seed from --seed on."""
     with complaints_end_with_2():
         ready = prepare(plan, SweepOptions(), sys.argv[1:])
         wanted = [
             run.with_values({"seed": seed})
             for run in runs(ready.base)
-            for seed in range(ready.options.seeds)
+            for seed in range(ready.base.seed, ready.base.seed + ready.options.seeds)
         ]
         launch = _launch(ready, {})
         sweep(plan.name, wanted, launch)
@@ -105,6 +107,8 @@ def sweep_main(plan: Plan, runs: Callable[[RunConfig], list[RunConfig]], read_by
 def _launch(ready: Prepared, facts: dict[str, Any]) -> Launch:
     """Note what the study is, join or start Ray, and say what runs where."""
     store, options = RecordStore(ready.root), ready.options
+    if ready.compute != Compute():
+        facts = {**facts, "compute": asdict(ready.compute)}
     _same_study_as_before(store, ready.base, facts)
     connect()
     resources = fit_to_cluster(options.workers, options.gpus_per_worker, options.concurrent)
