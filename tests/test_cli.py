@@ -418,6 +418,25 @@ def test_a_study_of_nothing_is_refused(
     assert "every searched field was given" in capsys.readouterr().out
 
 
+def test_a_sweep_has_every_seed_from_the_given_one_on(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    runs: list[RunConfig] = []
+    monkeypatch.setattr(study, "connect", lambda: None)
+    monkeypatch.setattr(study, "fit_to_cluster", lambda *_: "a cluster")
+    monkeypatch.setattr(study, "sweep", lambda name, wanted, launch: runs.extend(wanted))
+    arguments = [f"--data={trained / 'data'}", f"--storage={tmp_path}", "--seeds=2", "--seed=5"]
+    monkeypatch.setattr(sys, "argv", ["study", *arguments, "--method.width=16"])
+    plan = Plan(name="made_up", source="table", base={})
+    study.sweep_main(plan, lambda base: [base], read_by="analysis.made_up")
+    assert [run.seed for run in runs] == [5, 6]
+    assert all(run.to_dict()["method"]["width"] == 16 for run in runs)
+    assert f"now: python -m analysis.made_up {tmp_path / 'made_up'}" in capsys.readouterr().out
+
+
 ALL_SEVEN = {
     "method.alpha": 1.0,
     "method.beta": 0.1,
