@@ -85,20 +85,6 @@ def expected(predictions: Predictions, scenario: Scenario, *, draws: int = 100) 
     return {point.metric: point.value for point in curves(predictions, [scenario], draws=draws)}
 
 
-def interval(
-    predictions: Predictions,
-    scenario: Scenario,
-    *,
-    draws: int = 100,
-    level: float = 0.95,
-    seed: int = 0,
-) -> dict[str, Interval]:
-    """Intervals of the metrics under one draw of a scenario, on one sample of groups."""
-    points = curves(predictions, [scenario])
-    found = intervals_around(points, predictions, draws=draws, level=level, seed=seed)
-    return {point.metric: own for point, own in zip(points, found, strict=True)}
-
-
 def intervals_around(
     points: Sequence[Point],
     predictions: Predictions,

@@ -146,11 +146,11 @@ def weighted_scores(
 def weighted_decisions(
     hits: Float[np.ndarray, "N L"], positive: Bool[np.ndarray, "N C"], weights: Weights
 ) -> Scores:
-    """Accuracy and balanced accuracy from how far (0 to 1) each prediction is right.
+    """Accuracy and balanced accuracy from what is right (1) and what is wrong (0).
 
         recall_c = sum_{i in c} w_i hit_i / sum_{i in c} w_i
 
-    Both are linear in the hits, so hits may be expectations over mask draws.
+    They are the sums of `decision_shares`, for all weights at once.
     """
     recalls = ratio(weights @ (positive * hits), weights @ positive)  # (R, C)
     if hits.shape[1] == positive.shape[1]:  # each label is a decision of its own

@@ -82,19 +82,6 @@ class Predictions:
         """For each row, the logits of the state that a scenario puts it in."""
         return self.pick(self.available(scenario))
 
-    def state_shares(self, scenario: Scenario) -> Float[np.ndarray, "N 3"]:
-        """The probability of each state, for each row, over the draws of a scenario.
-
-        A complete row is any of the n complete rows of its split with the same probability, so
-        it loses the image with (number of images hidden) / n. A row with a gap stays as it is.
-        """
-        shares = np.stack([self.exists(state) for state in STATES], axis=1).astype(np.float64)
-        complete = self.exists("both")
-        for split in np.unique(self.split):
-            rows = np.flatnonzero(complete & (self.split == split))
-            shares[rows] = num_in_states(scenario, len(rows)) / max(len(rows), 1)
-        return shares
-
     def take(self, rows: Int[np.ndarray, " R"]) -> "Predictions":
         """The predictions of these rows, in this order."""
         return self._with(
@@ -195,30 +182,6 @@ def correct(logits: Float[np.ndarray, "N C"], label: Label) -> Bool[np.ndarray, 
     if label.ndim == 1:
         return (logits.argmax(axis=1) == label)[:, None]
     return (logits > 0) == (label > 0.5)
-
-
-def expected_correct(predictions: Predictions, scenario: Scenario) -> Float[np.ndarray, "N L"]:
-    """The probability, over the draws of a scenario, that each prediction is right.
-
-    e_i = sum over states s of  P(row i is in s)  [prediction of i in s is right]
-    """
-    shares = predictions.state_shares(scenario)
-    return np.sum(
-        [
-            shares[:, [column]] * correct(predictions.logits[state], predictions.label)
-            for column, state in enumerate(STATES)
-        ],
-        axis=0,
-    )
-
-
-def expected_accuracy(predictions: Predictions, scenario: Scenario) -> float:
-    """The mean accuracy over all draws of a scenario: exact, because it is linear in the picks.
-
-    With complete rows only, it is (1 - eta) acc_both + (hidden tables / N) acc_image
-    + (hidden images / N) acc_tabular.
-    """
-    return float(expected_correct(predictions, scenario).mean())
 
 
 def _problems(predictions: Predictions) -> Iterator[str]:

@@ -12,7 +12,6 @@ from dfpl.config import Metric
 from dfpl.data.scenario import NINE, Scenario
 from dfpl.intervals import (
     expected,
-    interval,
     interval_of,
     intervals_around,
     paired_difference,
@@ -28,7 +27,7 @@ from dfpl.metrics import (
     truth,
     weighted_scores,
 )
-from dfpl.predictions import STATES, Label, PredictionError, Predictions, Task, expected_accuracy
+from dfpl.predictions import STATES, Label, PredictionError, Predictions, Task
 from dfpl.robustness import curves
 
 BOTH_50 = Scenario.parse("both-50")
@@ -336,7 +335,6 @@ def test_expected_equals_the_mean_over_draws(name: str) -> None:
         drawn = [score[metric] for score in scores]
         error = np.std(drawn) / np.sqrt(len(drawn))
         assert abs(found[metric] - np.mean(drawn)) < 4 * error
-    assert found["accuracy"] == pytest.approx(expected_accuracy(predictions, scenario))
 
 
 def test_an_interval_under_a_scenario_holds_the_chance_of_masks_too() -> None:
@@ -354,19 +352,20 @@ def test_an_interval_under_a_scenario_holds_the_chance_of_masks_too() -> None:
             "tabular": np.where(first, right, wrong),
         },
     )
-    found = interval(predictions, Scenario.parse("tabular-50"))["accuracy"]
-    assert expected_accuracy(predictions, Scenario.parse("tabular-50")) == 0.5
+    points = curves(predictions, [Scenario.parse("tabular-50")], metrics=["accuracy"])
+    assert points[0].value == pytest.approx(0.5)
+    [found] = intervals_around(points, predictions)
     assert 0.02 < found.high - found.low < 0.2
 
 
 def test_an_interval_repeats_and_follows_its_seed() -> None:
     predictions = made_up()
-    first = interval(predictions, BOTH_50)
-    assert interval(predictions, BOTH_50) == first
-    assert interval(predictions, BOTH_50, seed=1) != first
-    narrow = interval(predictions, BOTH_50, level=0.5)
-    for metric in METRICS:
-        assert first[metric].low < narrow[metric].low < narrow[metric].high < first[metric].high
+    points = curves(predictions, [BOTH_50])
+    first = intervals_around(points, predictions)
+    assert intervals_around(points, predictions) == first
+    assert intervals_around(points, predictions, seed=1) != first
+    for wide, narrow in zip(first, intervals_around(points, predictions, level=0.5), strict=True):
+        assert wide.low < narrow.low < narrow.high < wide.high
 
 
 def test_summarise_names_every_number() -> None:
@@ -415,10 +414,11 @@ def test_an_interval_over_groups_and_draws_is_wider_than_that_over_draws() -> No
     around = intervals_around(points, predictions)
     for point, both in zip(points, around, strict=True):
         assert both.low < point.low < point.value < point.high < both.high
-    alone = interval(predictions, BOTH_50)  # the same draws as among many scenarios
-    for point, both in zip(points, around, strict=True):
-        if point.scenario == "both-50":
-            assert both == pytest.approx(alone[point.metric], abs=1e-12)
+    alone = intervals_around(curves(predictions, [BOTH_50]), predictions)
+    among = [both for p, both in zip(points, around, strict=True) if p.scenario == "both-50"]
+    assert len(among) == len(METRICS)
+    for one, other in zip(among, alone, strict=True):  # a scenario has the draws it has alone
+        assert one == pytest.approx(other, abs=1e-12)
 
 
 def test_summarise_wants_one_split() -> None:
@@ -456,7 +456,7 @@ def test_pairing_narrows_the_interval_of_similar_models() -> None:
     a = made_up(400)
     b = with_noise(a, 0.3, seed=1)
     paired = paired_difference([a], [b], BOTH_50, "accuracy")
-    alone = interval(a, BOTH_50)["accuracy"]
+    [alone] = intervals_around(curves(a, [BOTH_50], metrics=["accuracy"]), a)
     assert paired.high - paired.low < 0.7 * (alone.high - alone.low)
 
 

@@ -1,6 +1,5 @@
-"""Logits in three states: what a scenario picks, what it picks on average, and the file."""
+"""Logits in three states: what a scenario picks, and the file."""
 
-import itertools
 import subprocess
 import sys
 
@@ -16,8 +15,6 @@ from dfpl.predictions import (
     PredictionError,
     Predictions,
     concatenate,
-    expected_accuracy,
-    expected_correct,
     num_hidden,
 )
 
@@ -78,10 +75,6 @@ def made_up(N: int, C: int = 3, task: str = "multiclass", seed: int = 0) -> Pred
     )
 
 
-def draws(scenario: Scenario, number: int) -> list[Scenario]:
-    return [scenario.with_values({"seed": seed}) for seed in range(number)]
-
-
 def test_the_states_are_those_of_the_methods() -> None:
     from dfpl import method
 
@@ -129,69 +122,6 @@ def test_num_hidden_counts_what_a_draw_hides(n: int, pattern: str, rate: float) 
     scenario = Scenario(pattern=pattern, rate=rate)  # type: ignore[arg-type]
     hidden = (~scenario.draw([str(row) for row in range(n)])).sum(axis=0)
     assert num_hidden(scenario, n) == tuple(hidden)
-
-
-def test_expected_accuracy_by_hand() -> None:
-    # both-50 of 4: two stay whole, one loses the image, one the table; accuracies of the
-    # states are 3/4, 1/4 (image only) and 3/4 (table only): (2 * 3/4 + 1/4 + 3/4) / 4
-    assert expected_accuracy(FOUR, BOTH_50) == 0.625
-    # tabular-50: two whole, two image only: (2 * 3/4 + 2 * 1/4) / 4
-    assert expected_accuracy(FOUR, Scenario.parse("tabular-50")) == 0.5
-    assert expected_accuracy(FOUR, Scenario.parse("image-0")) == 0.75
-    assert expected_accuracy(FOUR, Scenario.parse("tabular-100")) == 0.25
-
-
-def test_natural_gaps_stay_as_they_are() -> None:
-    # three of six rows are complete; tabular-100 hides their tables: rows 1 and 3 are right,
-    # row 4 wrong by nature, the complete rows 0, 2, 5 have images wrong, right, right
-    assert expected_accuracy(GAPS, Scenario.parse("tabular-100")) == pytest.approx(4 / 6)
-    shares = GAPS.state_shares(BOTH_50)  # round(1.5) = 2 of 3 affected: one of each
-    assert np.allclose(shares[[0, 2, 5]], 1 / 3)
-    assert shares[[1, 3, 4]].tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0]]
-
-
-@pytest.mark.parametrize("name", ["both-75", "both-50", "image-25", "tabular-75"])
-def test_expected_accuracy_equals_the_mean_over_all_possible_draws(name: str) -> None:
-    scenario = Scenario.parse(name)
-    affected = round(scenario.rate * 4)
-    right = {state: FOUR.logits[state].argmax(axis=1) == 0 for state in STATES}
-    scores = []
-    for order in itertools.permutations(range(4)):
-        state = ["both"] * 4
-        for place, row in enumerate(order[:affected]):
-            loses_image = scenario.pattern == "image" or (
-                scenario.pattern == "both" and place % 2 == 0
-            )
-            state[row] = "tabular" if loses_image else "image"
-        scores.append(np.mean([right[state[row]][row] for row in range(4)]))
-    assert expected_accuracy(FOUR, scenario) == pytest.approx(np.mean(scores))
-
-
-@pytest.mark.parametrize("name", ["both-30", "image-50", "tabular-70"])
-def test_expected_accuracy_equals_the_mean_over_many_draws(name: str) -> None:
-    scenario = Scenario.parse(name)
-    predictions = made_up(90)
-    scores = [
-        (predictions.pick_scenario(drawn).argmax(axis=1) == predictions.label).mean()
-        for drawn in draws(scenario, 400)
-    ]
-    error = np.std(scores) / np.sqrt(len(scores))
-    assert abs(np.mean(scores) - expected_accuracy(predictions, scenario)) < 4 * error
-
-
-def test_expected_correct_of_several_labels_is_per_label() -> None:
-    predictions = made_up(30, C=4, task="multilabel")
-    found = expected_correct(predictions, Scenario.parse("image-0"))
-    picked = predictions.pick_scenario(Scenario.parse("image-0"))
-    assert np.array_equal(found, (picked > 0) == (predictions.label == 1))
-
-
-def test_expected_accuracy_does_not_depend_on_the_order_of_rows() -> None:
-    predictions = made_up(60)
-    shuffled = predictions.take(np.random.default_rng(1).permutation(60))
-    assert expected_accuracy(shuffled, BOTH_50) == pytest.approx(
-        expected_accuracy(predictions, BOTH_50), abs=1e-14
-    )
 
 
 def assert_identical(a: Predictions, b: Predictions) -> None:

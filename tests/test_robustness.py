@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score
 from test_metrics import changed, made_up
+from test_predictions import FOUR, GAPS
 
 from dfpl.data.scenario import CURVES, NINE, PATTERNS, Pattern, Scenario
 from dfpl.draws import Strata, draw_moves, states_by_nature, states_of_draws
@@ -85,6 +86,41 @@ def test_expectations_equal_the_mean_over_all_masks(
             assert found[metric][0, 0] == pytest.approx(mean, abs=1e-12), metric
 
 
+@pytest.mark.parametrize(
+    ("name", "accuracy"),
+    [
+        # the states are right for 3/4, 1/4 (image only) and 3/4 (table only) of the four rows;
+        # both-50: two stay whole, one loses the image, one the table
+        ("both-50", (2 * 3 / 4 + 1 / 4 + 3 / 4) / 4),
+        ("tabular-50", (2 * 3 / 4 + 2 * 1 / 4) / 4),  # two stay whole, two keep the image only
+        ("image-0", 3 / 4),
+        ("tabular-100", 1 / 4),
+    ],
+)
+def test_accuracy_is_expected_by_hand(name: str, accuracy: float) -> None:
+    found = expectations(FOUR, [Scenario.parse(name)])
+    assert found["accuracy"][0, 0] == pytest.approx(accuracy, abs=1e-12)
+    assert found["balanced_accuracy"][0, 0] == pytest.approx(accuracy, abs=1e-12)  # one class
+
+
+def state_shares(predictions: Predictions, scenario: Scenario) -> np.ndarray:
+    """How probable each state is for each row, (N, 3)."""
+    strata = Strata.among(predictions)
+    shares = np.zeros((3, len(predictions)))
+    shares.reshape(-1)[strata.at] = strata.shares(scenario)[strata.of]
+    return shares.T
+
+
+def test_natural_gaps_stay_as_they_are() -> None:
+    # three of six rows are complete; tabular-100 hides their tables: rows 1 and 3 are right,
+    # row 4 wrong by nature, the complete rows 0, 2, 5 have images wrong, right, right
+    found = expectations(GAPS, [Scenario.parse("tabular-100")])
+    assert found["accuracy"][0, 0] == pytest.approx(4 / 6, abs=1e-12)
+    shares = state_shares(GAPS, Scenario.parse("both-50"))  # round(1.5) = 2 of 3: one of each
+    assert np.allclose(shares[[0, 2, 5]], 1 / 3)
+    assert shares[[1, 3, 4]].tolist() == [[0, 1, 0], [0, 0, 1], [0, 1, 0]]
+
+
 def test_auroc_is_expected_pair_by_pair() -> None:
     # one positive, two negatives, image-33: one of the three rows loses its image. The positive
     # has 2 with both and 1 with the table alone, the negatives 0 and 1.5, and 3 and 1 without:
@@ -147,6 +183,16 @@ def test_expectations_of_two_splits_equal_the_mean_over_many_draws() -> None:
     for metric, found in expectations(predictions, [scenario]).items():
         error = draws[metric].std() / np.sqrt(2000)
         assert abs(draws[metric].mean() - found[0, 0]) < 4 * error, metric
+
+
+@pytest.mark.parametrize("name", ["both-30", "image-50", "tabular-70"])
+def test_accuracy_is_expected_over_the_draws_of_the_scenario_itself(name: str) -> None:
+    predictions, scenario = two_splits(90), Scenario.parse(name)
+    drawn = [scenario.with_values({"seed": seed}) for seed in range(400)]
+    guesses = np.stack([predictions.pick_scenario(own).argmax(axis=1) for own in drawn])
+    scores = (guesses == predictions.label).mean(axis=1)
+    found = expectations(predictions, [scenario])["accuracy"][0, 0]
+    assert abs(scores.mean() - found) < 4 * scores.std() / np.sqrt(400)
 
 
 def coarse(predictions: Predictions) -> Predictions:
@@ -265,7 +311,7 @@ def test_a_row_is_hidden_as_often_as_the_scenario_says() -> None:
     predictions, scenario = made_up(40), Scenario.parse("both-50")
     states = np.stack(list(states_of_draws(predictions, scenario, 2000, seed=0)))
     shares = np.stack([(states == state).mean(axis=0) for state in range(3)], axis=1)
-    np.testing.assert_allclose(shares, predictions.state_shares(scenario), atol=0.05)
+    np.testing.assert_allclose(shares, state_shares(predictions, scenario), atol=0.05)
 
 
 def test_points_are_expectations_with_the_interval_of_a_draw() -> None:
