@@ -14,6 +14,7 @@ from PIL import Image
 from samples import make_run, save_packed
 
 from dfpl import cli
+from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, View
 from dfpl.data.packed import PackedDataset
 from dfpl.evaluate import predict_split
@@ -23,6 +24,7 @@ from dfpl.storage import Storage
 from dfpl.study import run as study
 from dfpl.study.plan import Plan
 from dfpl.study.records import Record, RecordStore
+from dfpl.study.resources import Resources
 from dfpl.train import Runtime, fit
 
 CPU = torch.device("cpu")
@@ -426,7 +428,9 @@ def test_a_sweep_has_every_seed_from_the_given_one_on(
 ) -> None:
     runs: list[RunConfig] = []
     monkeypatch.setattr(study, "connect", lambda: None)
-    monkeypatch.setattr(study, "fit_to_cluster", lambda *_: "a cluster")
+    monkeypatch.setattr(
+        study, "fit_to_cluster", lambda *_: Resources(workers=1, gpus_per_worker=0, concurrent=1)
+    )
     monkeypatch.setattr(study, "sweep", lambda name, wanted, launch: runs.extend(wanted))
     arguments = [f"--data={trained / 'data'}", f"--storage={tmp_path}", "--seeds=2", "--seed=5"]
     monkeypatch.setattr(sys, "argv", ["study", *arguments, "--method.width=16"])
