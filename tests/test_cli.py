@@ -429,7 +429,7 @@ def test_a_sweep_has_every_seed_from_the_given_one_on(
     runs: list[RunConfig] = []
     monkeypatch.setattr(study, "connect", lambda: None)
     monkeypatch.setattr(
-        study, "fit_to_cluster", lambda *_: Resources(workers=1, gpus_per_worker=0, concurrent=1)
+        study, "fit_to_cluster", lambda *_: Resources(workers=1, gpus_per_worker=0.0, concurrent=1)
     )
     monkeypatch.setattr(study, "sweep", lambda name, wanted, launch: runs.extend(wanted))
     arguments = [f"--data={trained / 'data'}", f"--storage={tmp_path}", "--seeds=2", "--seed=5"]
