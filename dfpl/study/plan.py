@@ -58,7 +58,7 @@ class SearchOptions(Options):
     """`each`: a best config per scenario. `mean`, `worst`: one config, judged by its mean or its
     worst over the scenarios."""
     trials: int = 32
-    """Trials per search (per scenario under `each`); the paper's hyperparameters are the first of them."""
+    """Trials per search (per scenario under `each`); the paper's hyperparameters are the first."""
     grace: int | None = None
     """Epochs that every trial may run before ASHA compares it; as many as --epochs switches ASHA
     off. Default: a ninth of the epochs."""
