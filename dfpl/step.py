@@ -1,5 +1,6 @@
 """One step of training: forward, weighted terms, backward, Adam. The loop is in `train`."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,19 +11,23 @@ from dfpl.config import OptimConfig
 from dfpl.data.batch import Batch
 from dfpl.method import Method, objective
 
+Wrap = Callable[[nn.Module], nn.Module]
+
+
+def same(model: nn.Module) -> nn.Module:
+    return model
+
 
 class Stepper:
     """A method, the model around it that training calls, and its optimiser."""
 
     def __init__(
-        self, method: Method, model: nn.Module, config: OptimConfig, compute: Compute
+        self, method: Method, config: OptimConfig, compute: Compute, wrap: Wrap = same
     ) -> None:
-        """`model` is `method` itself, or `method` inside a distributed wrapper."""
+        """`wrap` makes the model a distributed one."""
         self.method = method
         self.compute = compute
-        if compute.compile:
-            torch.compiler.reset()  # what other trials of this process compiled counts to its limit
-        self.model: Any = torch.compile(model) if compute.compile else model
+        self.model = wrap(_compiled(method) if compute.compile else method)
         self.optimizer = torch.optim.AdamW(
             method.parameters(),
             config.learning_rate,
@@ -49,6 +54,15 @@ class Stepper:
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=low):
             output = self.model(batch)
         return self.method.losses(in_float32(output) if low else output, batch)
+
+
+def _compiled(method: Method) -> nn.Module:
+    from torch._dynamo import config  # slow to import: only where it is needed
+
+    torch.compiler.reset()  # what other trials of this process compiled counts to its limit
+    config.optimize_ddp = False  # it was seen to mix up the outputs of a distributed model
+    compiled: Any = torch.compile(method)
+    return compiled
 
 
 def in_float32(value: Any) -> Any:

@@ -7,7 +7,7 @@ from math import cos, pi
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from dfpl.checkpoint import Progress, clone
 from dfpl.compute import Compute
@@ -19,12 +19,8 @@ from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import ConfigError, Row
 from dfpl.method import Method, build, place
 from dfpl.metrics import measure
-from dfpl.step import Stepper
+from dfpl.step import Stepper, Wrap, same
 from dfpl.storage import Storage
-
-
-def _same(model: nn.Module) -> nn.Module:
-    return model
 
 
 def _go_on(row: Row) -> bool:
@@ -39,7 +35,7 @@ class Runtime:
     threads: int = 1
     """CPU threads of torch; another number may change the last bit of a result."""
     compute: Compute = field(default_factory=Compute)
-    wrap: Callable[[nn.Module], nn.Module] = _same
+    wrap: Wrap = same
     """How the model becomes a distributed one."""
     report: Callable[[Row], bool] = _go_on
     """Told about each epoch; False stops the run there (pruned)."""
@@ -86,7 +82,7 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
     method = place(build(run.method, packed.schema), runtime.device)
     if world_size() > 1:
         use_global_statistics(method)
-    stepper = Stepper(method, runtime.wrap(method), run.optim, runtime.compute)
+    stepper = Stepper(method, run.optim, runtime.compute, runtime.wrap)
     progress = _resume(stepper, runtime)
     first_batch_at = time.time()
     pruned = False

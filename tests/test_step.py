@@ -9,8 +9,11 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+import workers
 from samples import MIXED, SCHEMA, SMALL, make_batch, make_packed, make_run
 from torch import Tensor
+from torch._dynamo.utils import counters
+from torch.nn.parallel import DistributedDataParallel
 
 from dfpl.compute import Compute
 from dfpl.config import OptimConfig
@@ -18,13 +21,14 @@ from dfpl.data.batch import Batch
 from dfpl.method import build
 from dfpl.model import Config, Model
 from dfpl.step import Stepper, in_float32
+from dfpl.storage import Storage
 from dfpl.train import NotConvergedError, Runtime, fit
 
 
 def stepper(compute: Compute, **optim: Any) -> Stepper:
     torch.manual_seed(0)
     method = build(Config.from_dict(SMALL), SCHEMA).train()
-    return Stepper(method, method, OptimConfig(**optim), compute)
+    return Stepper(method, OptimConfig(**optim), compute)
 
 
 def test_a_step_is_adams_at_the_given_rate() -> None:
@@ -103,13 +107,19 @@ plain, compiled = (fit(run, packed, Runtime(compute=Compute(compile=c))) for c i
 for name, value in plain.rows[0].items():
     if name != "seconds":
         assert abs(compiled.rows[0][name] - value) <= 1e-3 * max(abs(value), 1), name
-import torch
-assert torch._dynamo.utils.counters["stats"]["unique_graphs"] > 0
+from torch._dynamo.utils import counters
+assert counters["stats"]["unique_graphs"] > 0
 print("same")
 """
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+NEEDS_COMPILER = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"
+)
+ONE_EPOCH = make_run(make_packed(), optim__epochs=1)
+
+
+@NEEDS_COMPILER
 def test_a_compiled_run_gives_the_same_numbers(tmp_path: Path) -> None:
     """In a process of its own: shape checks of the tests stop the compiler. What is absent is
     skipped, so that the shapes change from batch to batch."""
@@ -119,6 +129,25 @@ def test_a_compiled_run_gives_the_same_numbers(tmp_path: Path) -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, env=environment, timeout=280
     )
     assert done.stdout.strip() == "same", done.stderr[-2000:]
+
+
+def compiled_worker(me: int, folder: Path) -> None:
+    packed = make_packed()
+    compute = Compute(compile=True)
+    found = fit(ONE_EPOCH, packed, Runtime(compute=compute, wrap=DistributedDataParallel))
+    graphs = counters["stats"]["unique_graphs"]
+    Storage(folder).write_json(f"{me}.json", {**found.rows[0], "graphs": graphs})
+
+
+@NEEDS_COMPILER
+def test_two_compiled_workers_give_the_numbers_of_one_that_is_not(tmp_path: Path) -> None:
+    workers.start(compiled_worker, 2, tmp_path)
+    expected = fit(ONE_EPOCH, make_packed(), Runtime()).rows[0]
+    expected.pop("seconds")
+    for me in range(2):
+        found = Storage(tmp_path).read_json(f"{me}.json")
+        assert found.pop("seconds") > 0 and found.pop("graphs") > 0
+        assert found == pytest.approx(expected, rel=1e-3, abs=1e-3)
 
 
 def test_a_transport_that_did_not_converge_fails_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

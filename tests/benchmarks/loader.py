@@ -247,7 +247,7 @@ def stepper(packed: PackedDataset, settings: Settings) -> Callable[..., Any]:
     method.train()
     optim = OptimConfig(batch_size=settings.batch_size)
     compute = Compute(precision=settings.precision, compile=settings.compile)
-    stepper = Stepper(method, method, optim, compute)
+    stepper = Stepper(method, optim, compute)
     return lambda batch: stepper.step(batch, optim.learning_rate)
 
 

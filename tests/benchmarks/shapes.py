@@ -94,4 +94,4 @@ class Plain(Method):
 
 
 def stepper(method: Method, compute: Compute | None = None) -> Stepper:
-    return Stepper(method, method, OptimConfig(), compute or Compute())
+    return Stepper(method, OptimConfig(), compute or Compute())
