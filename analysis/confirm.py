@@ -54,13 +54,14 @@ def build(store: RecordStore) -> pd.DataFrame:
 
 def of_all_seeds(store: RecordStore, record: Record) -> list[Predictions]:
     """Test predictions of all complete runs that differ from `record` in their seed alone."""
-    wanted = _without_seed(record)
-    runs = [r for r in store.read_all() if r.state == "complete" and _without_seed(r) == wanted]
+    wanted = without_seed(record)
+    runs = [r for r in store.read_all() if r.state == "complete" and without_seed(r) == wanted]
     runs.sort(key=lambda r: r.config["seed"])
     return [store.predictions(run.run_id).of_split("test") for run in runs]
 
 
-def _without_seed(record: Record) -> dict[str, object]:
+def without_seed(record: Record) -> dict[str, object]:
+    """A run's config by dotted names: equal for runs that differ in their seed alone."""
     return {name: value for name, value in flatten(record.config) if name != "seed"}
 
 

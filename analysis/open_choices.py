@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.confirm import percent
+from analysis.confirm import percent, without_seed
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
-from dfpl.fields import flatten
-from dfpl.intervals import expected, mean_over_seeds, paired_difference
+from dfpl.intervals import mean_over_seeds, paired_difference
 from dfpl.predictions import Predictions
+from dfpl.robustness import expectations
 from dfpl.study.records import Record, RecordStore
 
 METRICS: tuple[Metric, ...] = ("balanced_accuracy", "accuracy")
@@ -43,8 +43,7 @@ def configs(records: list[Record]) -> list[list[Record]]:
     found: dict[str, list[Record]] = {}
     for record in records:
         if record.state == "complete":
-            key = str([(k, v) for k, v in flatten(record.config) if k != "seed"])
-            found.setdefault(key, []).append(record)
+            found.setdefault(str(without_seed(record)), []).append(record)
     return list(found.values())
 
 
@@ -74,7 +73,9 @@ def compare(choice: Choice, first: Choice, metric: Metric) -> dict[str, Any]:
     masks = Scenario.parse(choice.example.scenario)
     seeds = sorted(choice.records.keys() & first.records.keys())
     sides = [[side.test[seed] for seed in seeds] for side in (choice, first)]
-    scores = [[expected(found, masks)[metric] for found in side] for side in sides]
+    scores = [
+        [expectations(found, [masks], [metric])[metric].item() for found in side] for side in sides
+    ]
     return {
         "scenario": choice.example.scenario,
         "choice": change(choice.example, first.example),
@@ -92,8 +93,8 @@ def compare(choice: Choice, first: Choice, metric: Metric) -> dict[str, Any]:
 
 def change(record: Record, first: Record) -> str:
     """In which fields a config differs from the first, and how."""
-    before = dict(flatten(first.config))
-    told = [f"{k} = {v}" for k, v in flatten(record.config) if v != before[k] and k != "seed"]
+    before = without_seed(first)
+    told = [f"{name} = {v}" for name, v in without_seed(record).items() if v != before[name]]
     return ", ".join(told) or "literal form"
 
 

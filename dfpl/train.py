@@ -178,7 +178,7 @@ def _train_epoch(run: RunConfig, stepper: Stepper, loader: Loader, epoch: int) -
         terms = stepper.step(batch, rate)
         names = list(terms)
         seen.append(torch.stack([term.detach() for term in terms.values()]))
-    table = torch.stack(seen).cpu()  # (steps, terms): the only wait for the device in an epoch
+    table = torch.stack(seen).cpu()  # (steps, terms)
     _check_finite(table, names, epoch)
     _check_limits(stepper.method, table, names, epoch)
     return dict(zip(names, table.mean(dim=0).tolist(), strict=True))

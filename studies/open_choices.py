@@ -11,7 +11,7 @@ Paper     leaves these open; its literal form, LITERAL, is what the others are c
 
 from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
-from dfpl.study.plan import Plan
+from dfpl.study.plan import table_plan
 from dfpl.study.run import sweep_main
 
 BASE = {
@@ -53,14 +53,4 @@ def runs(base: RunConfig) -> list[RunConfig]:
 
 
 if __name__ == "__main__":
-    sweep_main(
-        Plan(
-            name="open_choices",
-            source="table",
-            base=BASE,
-            raw_option="table",
-            raw_help="Your table (.csv or .parquet), one row per sample; --data takes it packed.",
-        ),
-        runs,
-        read_by="analysis.open_choices",
-    )
+    sweep_main(table_plan("open_choices", BASE), runs, read_by="analysis.open_choices")

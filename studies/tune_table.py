@@ -6,18 +6,10 @@ Makes     runs/tune_table/: best.json, records/, epochs/, predictions/, ray/ (Te
 Paper     has none for your data; its hyperparameters are the first trial of each scenario
 """
 
-from dfpl.study.plan import Plan
+from dfpl.study.plan import table_plan
 from dfpl.study.run import main
 
 BASE = {"metric": "balanced_accuracy", "method.width": 256, "optim.batch_size": 64}
 
 if __name__ == "__main__":
-    main(
-        Plan(
-            name="tune_table",
-            source="table",
-            base=BASE,
-            raw_option="table",
-            raw_help="Your table (.csv or .parquet), one row per sample; --data takes it packed.",
-        )
-    )
+    main(table_plan("tune_table", BASE))

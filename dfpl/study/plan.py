@@ -89,6 +89,17 @@ class Plan:
     raw_help: str = ""
 
 
+def table_plan(name: str, base: dict[str, Any]) -> Plan:
+    """A study on the user's own table and images."""
+    return Plan(
+        name=name,
+        source="table",
+        base=base,
+        raw_option="table",
+        raw_help="Your table (.csv or .parquet), one row per sample; --data takes it packed.",
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
     """What a study's command line amounts to, with its data packed and its folder writable."""

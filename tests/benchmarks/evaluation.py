@@ -29,7 +29,7 @@ from dfpl.data.scenario import Scenario, parse_scenarios
 from dfpl.encoders.image import ImageNetwork
 from dfpl.evaluate import logits_under_scenario, predict_split
 from dfpl.intervals import intervals_around
-from dfpl.method import Method, build
+from dfpl.method import Method, build, place
 from dfpl.metrics import measure as measure_metrics
 from dfpl.model import Config
 from dfpl.predictions import STATES, Predictions
@@ -139,7 +139,7 @@ def made_up_model(settings: Settings) -> tuple[Method, Loader]:
     device = torch.device(settings.device)
     view = View.of(packed, "test")
     loader = Loader(view, view.statistics(), settings.batch_size, device)
-    return build(config, packed.schema).to(device), loader
+    return place(build(config, packed.schema), device), loader
 
 
 def made_up_data(settings: Settings) -> PackedDataset:

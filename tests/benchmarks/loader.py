@@ -37,7 +37,7 @@ from dfpl.data.packing import pack
 from dfpl.data.raw import PackOptions, RawSamples, nothing_dropped
 from dfpl.data.sources.twins import TwinOptions, write_dvm
 from dfpl.encoders.image import ImageNetwork
-from dfpl.method import build
+from dfpl.method import build, place
 from dfpl.model import Config
 from dfpl.step import Stepper
 
@@ -243,8 +243,7 @@ def stepper(packed: PackedDataset, settings: Settings) -> Callable[..., Any]:
     """A training step of DFPL on a batch."""
     torch.manual_seed(0)
     config = Config(image_network=settings.network, width=settings.width)
-    method = build(config, packed.schema).to(settings.device)
-    method.train()
+    method = place(build(config, packed.schema), torch.device(settings.device)).train()
     optim = OptimConfig(batch_size=settings.batch_size)
     compute = Compute(precision=settings.precision, compile=settings.compile)
     stepper = Stepper(method, optim, compute)
