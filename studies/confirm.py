@@ -15,10 +15,10 @@ from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.fields import ConfigError
 from dfpl.study.best import best
+from dfpl.study.launch import Launch
 from dfpl.study.records import RecordStore
 from dfpl.study.resources import fit_to_cluster
 from dfpl.study.run import complaints_end_with_2, connect, sweep
-from dfpl.study.tuning import Launch
 
 
 @dataclass(frozen=True)

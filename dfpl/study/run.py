@@ -20,6 +20,7 @@ from dfpl.fields import ConfigError, SearchSpace, flatten
 from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
+from dfpl.study.launch import Launch
 from dfpl.study.objective import groups
 from dfpl.study.plan import Plan, Prepared, SearchOptions, SweepOptions, given, prepare
 from dfpl.study.progress import Progress, console
@@ -28,7 +29,6 @@ from dfpl.study.resources import fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher
 from dfpl.study.tuning import (
     HalvingActor,
-    Launch,
     SearchSettings,
     SweepSettings,
     tune_run,

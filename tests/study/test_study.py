@@ -21,12 +21,12 @@ from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import Choice, ConfigError, FloatRange
+from dfpl.study.launch import Launch
 from dfpl.study.objective import Objective
 from dfpl.study.plan import SearchOptions
 from dfpl.study.records import Record, RecordStore, load
 from dfpl.study.resources import fit_to_cluster
 from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, _halving, search, sweep
-from dfpl.study.tuning import Launch
 from dfpl.train import Runtime, fit
 
 pytestmark = [
