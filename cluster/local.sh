@@ -13,8 +13,9 @@ mkdir -p "$runs"
 # Only who can read this file may submit jobs: a Ray head runs whatever it is sent.
 export RAY_AUTH_MODE=token RAY_AUTH_TOKEN_PATH="$runs/.ray_token"
 [ -s "$RAY_AUTH_TOKEN_PATH" ] || (umask 077 && python -c 'import secrets; print(secrets.token_hex(32), end="")' >"$RAY_AUTH_TOKEN_PATH")
+unset RAY_AUTH_TOKEN RAY_ADDRESS
+export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0  # else Ray takes 127.0.0.1 for this machine's address and listens on all
 export RAY_USAGE_STATS_ENABLED=0 RAY_DEDUP_LOGS=1 PYTHONUNBUFFERED=1
-unset RAY_ADDRESS
 
 read -r port dashboard agent < <(python - <<'PY'
 import socket
