@@ -11,6 +11,7 @@ from analysis.confirm import build, render
 from dfpl.config import RunConfig
 from dfpl.predictions import Predictions
 from dfpl.study.records import Record, RecordStore
+from dfpl.study.suggestion import Suggestion
 
 
 def leave(store: RecordStore, run: RunConfig, value: float, right: float) -> None:
@@ -49,10 +50,11 @@ def test_means_over_seeds_and_their_paired_difference(tmp_path: Path) -> None:
     for seed, right in ((0, 0.5), (1, 0.6)):
         leave(store, paper.with_values({"seed": seed}), 0.4, right)
         leave(store, tuned.with_values({"seed": seed}), 0.7, right + 0.2)
-    store.root.write_json("study.json", {"objective": "each"})
+    store.root.write_json("study.json", {"objective": {"kind": "each"}})
     for number, run in enumerate((paper, tuned)):
-        suggestion = {"search": "both-50", "number": number, "run_ids": [run.run_id]}
-        store.root.write_json(f"suggestions/both-50-{number:05d}.json", suggestion)
+        Suggestion(
+            number=number, search="both-50", point={}, blocks=["both-50/0"], run_ids=[run.run_id]
+        ).write(store.root)
     frame = build(store)
     assert len(frame) == 8  # the scenario and three states, two metrics
     assert frame["seeds"].tolist() == [2] * 8

@@ -2,7 +2,9 @@
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +13,9 @@ from rich.table import Table
 from dfpl.config import RunConfig
 from dfpl.fields import ConfigError
 from dfpl.storage import Storage
-from dfpl.study.objective import Outcome, outcome
+from dfpl.study.objective import Objective
 from dfpl.study.records import Record, RecordStore
+from dfpl.study.suggestion import Ended, Suggestion, ended
 
 BEST = "best.json"
 NEEDED = ("scenario", "value", "config", "data", "threads")
@@ -21,12 +24,14 @@ NEEDED = ("scenario", "value", "config", "data", "threads")
 
 @dataclass(frozen=True, kw_only=True)
 class Best:
-    """The winner of one search in one scenario, beside the paper's point."""
+    """The winner of one search, or one of several, in one scenario, beside the paper's point."""
 
     search: str
     scenario: str
     record: Record
     paper: Record | None
+    values: tuple[float, ...]
+    """Its objective: one value over all scenarios of the search, or two."""
     counts: dict[str, int]
     """Trials of the search by state."""
 
@@ -34,29 +39,30 @@ class Best:
 def best(store: RecordStore) -> list[Best]:
     """The best complete trial of each search, one entry per scenario that it met.
 
-    Chosen by the validation metric alone. Raises ConfigError where no trial is complete.
+    Of a multi-objective search all trials of the Pareto front. Chosen by the validation metric
+    alone. Raises ConfigError where no trial is complete.
     """
-    objective = store.root.read_json("study.json")["objective"]
-    trials = _trials(store)
     found: list[Best] = []
-    for search, by_number in trials.items():
-        ended = {number: outcome(objective, records) for number, records in by_number.items()}
-        complete = {n: o.value for n, o in ended.items() if o and o.state == "complete"}
-        if not complete:
-            continue
-        winner = max(complete, key=lambda n: (complete[n], -n))
-        paper = {r.scenario: r for r in by_number.get(0, []) if r and r.state == "complete"}
-        found += [
-            Best(
-                search=search,
-                scenario=record.scenario,
-                record=record,
-                paper=paper.get(record.scenario),
-                counts=_counts(list(ended.values())),
-            )
-            for record in by_number[winner]
-            if record
-        ]
+    for search, trials in _trials(store).items():
+        done = {n: trial for n, trial in trials.items() if trial is not None}
+        values = {
+            n: trial.outcome.values
+            for n, trial in done.items()
+            if trial.outcome.state == "complete"
+        }
+        for winner in front(values):
+            paper = _by_scenario(done[0]) if 0 in done else {}
+            found += [
+                Best(
+                    search=search,
+                    scenario=scenario,
+                    record=record,
+                    paper=paper.get(scenario),
+                    values=values[winner],
+                    counts=_counts(list(trials.values())),
+                )
+                for scenario, record in _by_scenario(done[winner]).items()
+            ]
     if not found:
         reasons = Counter(record.reason for record in store.read_all() if record.reason)
         often = f"; most often: {reasons.most_common(1)[0][0]}" if reasons else ""
@@ -64,40 +70,66 @@ def best(store: RecordStore) -> list[Best]:
     return found
 
 
-def _trials(store: RecordStore) -> dict[str, dict[int, list[Record | None]]]:
-    """The runs of each trial of each search, in the order of its scenarios."""
-    trials: dict[str, dict[int, list[Record | None]]] = {}
-    suggestions = store.root / "suggestions"
-    for name in suggestions.names(".json"):
-        values = suggestions.read_json(name)
-        records = [store.read(run_id) for run_id in values["run_ids"]]
-        trials.setdefault(values["search"], {})[values["number"]] = records
+def front(values: Mapping[int, tuple[float, ...]]) -> list[int]:
+    """The trials that no other dominates, by number: as good in every value and better in one.
+
+    Where trials have one value that is the best of them, the first one of equals.
+    """
+    kept: list[int] = []
+    highest = -inf
+    for number in sorted(values, key=lambda n: (*(-value for value in values[n]), n)):
+        if values[number][-1] > highest:  # those before are as good in the first value
+            kept.append(number)
+            highest = values[number][-1]
+    return sorted(kept)
+
+
+def _by_scenario(trial: Ended) -> dict[str, Record]:
+    """The whole runs of a trial; of several seeds the first."""
+    records: dict[str, Record] = {}
+    for record in trial.records:
+        known = records.get(record.scenario, record)
+        records[record.scenario] = min(known, record, key=lambda one: one.config["seed"])
+    return records
+
+
+def _trials(store: RecordStore) -> dict[str, dict[int, Ended | None]]:
+    """The trials of each search by number; None where one has not ended."""
+    objective = Objective.of(store.root.read_json("study.json"))
+    trials: dict[str, dict[int, Ended | None]] = {}
+    for suggestion in Suggestion.read_all(store.root):
+        found = ended(suggestion, objective, store)
+        trials.setdefault(suggestion.search, {})[suggestion.number] = found
     return trials
 
 
-def _counts(ended: list[Outcome | None]) -> dict[str, int]:
-    states = [o.state if o else "unfinished" for o in ended]
+def _counts(trials: list[Ended | None]) -> dict[str, int]:
+    states = [trial.outcome.state if trial else "unfinished" for trial in trials]
     return {name: states.count(name) for name in ("complete", "pruned", "failed", "unfinished")}
 
 
 def table(store: RecordStore) -> Table:
-    """Per scenario: best value with its interval, the paper's point, trials by state."""
-    about = store.root.read_json("study.json")
-    metric = about["base"]["metric"]
+    """Per scenario: best value with its interval, the paper's point, trials by state; under one
+    config for all scenarios its objective, too."""
+    metric = store.root.read_json("study.json")["base"]["metric"]
     shown = Table(title=f"Best configs of {store.name}, by val/{metric}")
     for heading in ("scenario", "best [95 %]", "trial", "paper's config [95 %]"):
         shown.add_column(heading)
     for heading in ("complete", "pruned", "failed"):
         shown.add_column(heading, justify="right")
     found = best(store)
+    last = ""
     for entry in found:
         paper = "-" if entry.paper is None else value_with_interval(entry.paper, metric)
         value, trial = value_with_interval(entry.record, metric), str(entry.record.trial)
+        if entry.search != entry.scenario and trial != last:
+            objective = ", ".join(f"{number:.4f}" for number in entry.values)
+            shown.add_row(f"{entry.search} of all", objective, trial, "", *_shown(entry.counts))
+        last = trial
         shown.add_row(entry.scenario, value, trial, paper, *_shown(entry.counts))
     for search, trials in _trials(store).items():
         if search not in {entry.search for entry in found}:
-            ended = [outcome(about["objective"], records) for records in trials.values()]
-            shown.add_row(search, "-", "-", "-", *_shown(_counts(ended)))
+            shown.add_row(search, "-", "-", "-", *_shown(_counts(list(trials.values()))))
     return shown
 
 
@@ -122,6 +154,8 @@ def export(
     configs = [
         {
             "scenario": entry.scenario,
+            "trial": entry.record.trial,
+            "objective": {entry.search: entry.values},
             "value": entry.record.value,
             "best_epoch": entry.record.best_epoch,
             "run_id": entry.record.run_id,
@@ -139,7 +173,9 @@ def export(
     return configs
 
 
-def read_export(path: Path, scenario: str = "") -> tuple[RunConfig, dict[str, Any]]:
+def read_export(
+    path: Path, scenario: str = "", trial: int | None = None
+) -> tuple[RunConfig, dict[str, Any]]:
     """One config of an exported file. Raises ConfigError where it is ambiguous or was spoilt."""
     try:
         configs = list(json.loads(path.read_text())["configs"])
@@ -149,8 +185,16 @@ def read_export(path: Path, scenario: str = "") -> tuple[RunConfig, dict[str, An
         raise ConfigError(
             f"{path} is no export of a study ({error}); make one with: dfpl best RUN_DIR"
         ) from None
-    known = ", ".join(entry["scenario"] for entry in configs)
-    chosen = [entry for entry in configs if scenario in ("", entry["scenario"])]
+    chosen = [
+        entry
+        for entry in configs
+        if scenario in ("", entry["scenario"]) and trial in (None, entry.get("trial"))
+    ]
     if len(chosen) != 1:
-        raise ConfigError(f"{path} holds the scenarios {known}; choose one with --scenario")
+        known = ", ".join(dict.fromkeys(entry["scenario"] for entry in configs))
+        trials = sorted({entry["trial"] for entry in chosen if "trial" in entry})
+        several = f", and of its trials {trials} one with --trial" if len(trials) > 1 else ""
+        raise ConfigError(
+            f"{path} holds the scenarios {known}; choose one with --scenario{several}"
+        )
     return RunConfig.from_dict(chosen[0]["config"]), chosen[0]

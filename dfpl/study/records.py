@@ -1,7 +1,8 @@
 """One record per run: whole or not there, and all that tables and figures read.
 
 Below the folder of a study: `records/<run_id>.json`, `epochs/<run_id>.parquet`,
-`predictions/<run_id>.parquet`, `suggestions/<number>.json`. No file has two writers.
+`predictions/<run_id>.parquet`, `suggestions/<trial>.json`, `dropped/<trial>.json`. No file has two
+writers.
 """
 
 import hashlib
@@ -91,6 +92,17 @@ class RecordStore:
             return Record(**{f.name: values[f.name] for f in fields(Record) if f.name in values})
         except (FileNotFoundError, ValueError, TypeError):
             return None
+
+    def drop(self, trial: str, reason: str) -> None:
+        """Note that the race ended a trial, named as its suggestion, after a whole run."""
+        self.root.write_json(f"dropped/{trial}.json", {"reason": reason})
+
+    def dropped(self, trial: str) -> str:
+        """Why the race ended a trial; empty where it did not."""
+        try:
+            return str(self.root.read_json(f"dropped/{trial}.json")["reason"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return ""
 
     def fail(self, run: RunConfig, search: str, trial: int, reason: str) -> Record:
         """Record a run whose own process could not, because it died."""

@@ -9,19 +9,28 @@ import hashlib
 import json
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from ray.tune.search import Searcher
 
 from dfpl.config import RunConfig
-from dfpl.fields import SearchSpace
-from dfpl.study.objective import Objective, Outcome, groups, outcome
+from dfpl.data.scenario import Scenario
+from dfpl.fields import ConfigError, SearchSpace
+from dfpl.study.objective import Block, Objective, Outcome
+from dfpl.study.race import telling_order
 from dfpl.study.records import RecordStore
+from dfpl.study.samplers import Sampler, grid_point, new_sampler, prior_point
 from dfpl.study.space import Point, distributions, point_of
+from dfpl.study.suggestion import Ended, Suggestion, ended, run_of
+from dfpl.study.transfer import Tried, starting_points, tried_in
+from dfpl.study.view import View
 
 OPTUNA_STATE = {
     "complete": TrialState.COMPLETE,
@@ -31,20 +40,16 @@ OPTUNA_STATE = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suggestion:
-    """A point to be tried in one search; its runs are those of the search's scenarios."""
+class Strategy:
+    """How the points of a search are chosen, after the paper's."""
 
-    number: int
-    """Position within its search; 0 is the paper's point."""
-    search: str
-    """Name of the search: a scenario, or the robust objective."""
-    point: Point
-    run_ids: list[str]
-    suggested_at: float = 0.0
-
-    @property
-    def name(self) -> str:
-        return f"{self.search}-{self.number:05d}"
+    sampler: Sampler = "tpe"
+    transfer: int = 3
+    """Points with which a search starts that were best in scenarios like its own; 0: none."""
+    transfer_from: str = ""
+    """Folder of an earlier study whose points count, too."""
+    prior_weight: float = 2.0
+    """w: suggestion n comes from around the paper's point with probability w / (w + n)."""
 
 
 @dataclass
@@ -52,10 +57,16 @@ class _Search:
     """One Optuna study and what is still to be done in it."""
 
     study: optuna.Study
+    blocks: dict[str, Block]
     waiting: list[Suggestion] = field(default_factory=list)
     """Suggestions of earlier sessions: replayed where finished, else run first."""
     count: int = 0
     """Suggestions made so far, in all sessions."""
+    tried: list[Tried] = field(default_factory=list)
+    """What its trials trained whole, block by block."""
+    whole: list[tuple[dict[str, float], float]] = field(default_factory=list)
+    """Values of each block and of the objective, of its complete trials."""
+    suggested: list[Point] = field(default_factory=list)
 
 
 class OptunaSearcher(Searcher):
@@ -67,44 +78,65 @@ class OptunaSearcher(Searcher):
         base: RunConfig,
         space: SearchSpace,
         objective: Objective,
-        scenarios: list[Any],
+        scenarios: list[Scenario],
         trials: int,
         store: RecordStore,
+        strategy: Strategy,
+        view: View | None = None,
     ) -> None:
+        """`view`: an Optuna storage in which others can watch the searches."""
         super().__init__(metric="value", mode="max")
         self.base = base
         self.space = distributions(space)
         self.paper = point_of(base, space)
-        self.objective: Objective = objective
-        self.scenarios = groups(objective, scenarios)
+        self.objective = objective
         self.trials = trials
         self.store = store
+        self.strategy = strategy
+        self.view = view
         self.running: dict[str, tuple[Suggestion, optuna.Trial | None]] = {}
         self.seen: dict[str, set[int]] = defaultdict(set)
-        self.searches = {name: self._open(name) for name in self.scenarios}
+        self.earlier = self._earlier(space)
+        waiting = self._suggestions()
+        self.searches = {
+            name: self._open(name, blocks, waiting[name])
+            for name, blocks in objective.searches(scenarios, base.seed).items()
+        }
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        """The next point of the search that has got furthest behind, as Tune's trial config."""
-        search = min(self.searches.values(), key=self._made)
-        if self._made(search) >= self.trials:
+        """The next point, as Tune's trial config.
+
+        Where searches start from each other's best points they are made one after another, else
+        side by side.
+        """
+        open_ones = [search for search in self.searches.values() if search.count < self.trials]
+        if not open_ones:
             return Searcher.FINISHED
-        name = search.study.study_name
+        one_by_one = self.strategy.transfer > 0
+        search = open_ones[0] if one_by_one else min(open_ones, key=lambda s: s.count)
         if search.waiting:
             suggestion = search.waiting.pop(0)
             search.count += 1
-            trial = None if self.finished(suggestion) else self._ask(search, suggestion.point)
+            done = self.finished(suggestion) is not None
+            trial = None if done else self._ask(search, suggestion.point)
         else:
-            suggestion, trial = self._new(search, name)
+            suggestion, trial = self._new(search)
         self.running[trial_id] = (suggestion, trial)
-        return {"search": name, "trial": suggestion.number, **suggestion.point}
+        if self.view is not None and trial is not None:
+            self.view.suggested(suggestion.search, suggestion.name, self._running(suggestion))
+        return {"search": suggestion.search, "trial": suggestion.number, **suggestion.point}
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         """Pass an intermediate value on, so that samplers may learn from pruned trials."""
-        _, trial = self.running.get(trial_id, (None, None))
+        suggestion, trial = self.running.get(trial_id, (None, None))
         step = result.get("step")
-        if trial is not None and step is not None and step not in self.seen[trial_id]:
+        if suggestion is None or trial is None or step is None or self.objective.several:
+            return
+        if step not in self.seen[trial_id]:
             self.seen[trial_id].add(step)  # a trial that Tune restarts reports epochs again
-            trial.report(result["value"], int(step))
+            trial.report(result["so_far"], int(step))
+            if self.view is not None:
+                self.view.reported(suggestion.search, suggestion.name, int(step), result["so_far"])
 
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
@@ -116,13 +148,21 @@ class OptunaSearcher(Searcher):
         self.seen.pop(trial_id, None)
         found = self.finished(suggestion)
         if found is None:
-            found = Outcome("failed", None, 0, "its process ended without a record")
-            self._record_death(suggestion, found.reason)
-        self._tell(self.searches[suggestion.search].study, trial, found)
+            self._record_death(suggestion, "its process ended without a record")
+            found = self.finished(suggestion)
+            assert found is not None
+        search = self.searches[suggestion.search]
+        state = OPTUNA_STATE[found.outcome.state]
+        trial.set_user_attr("reason", found.outcome.reason)
+        values = found.outcome.values if state == TrialState.COMPLETE else None
+        search.study.tell(trial, values, state)
+        self._note(search, suggestion, found)
+        if self.view is not None:
+            self.view.told(suggestion.search, suggestion.name, self._frozen(suggestion, found))
 
-    def finished(self, suggestion: Suggestion) -> Outcome | None:
-        """State, value and reason of a suggestion, from its records; None while unfinished."""
-        return outcome(self.objective, [self.store.read(name) for name in suggestion.run_ids])
+    def finished(self, suggestion: Suggestion) -> Ended | None:
+        """How a trial ended, from its records; None while it has not."""
+        return ended(suggestion, self.objective, self.store)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing to save: the records are the state."""
@@ -130,47 +170,109 @@ class OptunaSearcher(Searcher):
     def restore(self, checkpoint_path: str) -> None:
         """Nothing to restore: the records are the state."""
 
-    @staticmethod
-    def _made(search: _Search) -> int:
-        return search.count
+    def runs(self, search: str, point: Point, blocks: Sequence[str] = ()) -> list[RunConfig]:
+        """The runs of a trial: the point in each block of its search, in this order or theirs."""
+        known = self.searches[search].blocks
+        return [run_of(self.base, point, known[name]) for name in blocks or known]
 
-    def _open(self, name: str) -> _Search:
+    def _earlier(self, space: SearchSpace) -> list[Tried]:
+        folder = self.strategy.transfer_from
+        if not folder:
+            return []
+        found = tried_in(RecordStore(folder), space)
+        if not found:
+            raise ConfigError(
+                f"--transfer-from {folder} holds no complete run of method "
+                f"{self.base.method.name} whose values lie in this search space"
+            )
+        return found
+
+    def _suggestions(self) -> dict[str, list[Suggestion]]:
+        """What earlier sessions suggested, by search."""
+        found: dict[str, list[Suggestion]] = defaultdict(list)
+        for suggestion in Suggestion.read_all(self.store.root):
+            found[suggestion.search].append(suggestion)
+        return found
+
+    def _open(self, name: str, blocks: list[Block], waiting: list[Suggestion]) -> _Search:
         """Rebuild a search from what earlier sessions suggested and recorded."""
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        search = _Search(optuna.create_study(study_name=name, direction="maximize"))
-        suggestions = self.store.root / "suggestions"
-        for file in suggestions.names(".json"):
-            values = suggestions.read_json(file)
-            if values["search"] == name:
-                search.waiting.append(Suggestion(**values))
-        search.waiting.sort(key=lambda s: (self.finished(s) is not None, s.number))
-        for suggestion in search.waiting:
-            found = self.finished(suggestion)
+        directions = [StudyDirection.MAXIMIZE] * (2 if self.objective.several else 1)
+        study = optuna.create_study(study_name=name, directions=directions)
+        search = _Search(study, {block.name: block for block in blocks})
+        known = [(self.finished(one), one) for one in waiting]
+        known.sort(key=lambda pair: (pair[0] is not None, pair[1].number))
+        for found, suggestion in known:
+            search.waiting.append(suggestion)
+            search.suggested.append(suggestion.point)
             if found is not None:
-                search.study.add_trial(_frozen(suggestion, found, self.space))
+                search.study.add_trial(self._frozen(suggestion, found))
+                self._note(search, suggestion, found)
+        if self.view is not None:
+            self.view.opened(
+                name,
+                len(directions),
+                {s.name: self._frozen(s, found) for found, s in known if found is not None},
+            )
         return search
 
-    def _new(self, search: _Search, name: str) -> tuple[Suggestion, optuna.Trial]:
-        number = search.count
+    def _new(self, search: _Search) -> tuple[Suggestion, optuna.Trial]:
+        name, number = search.study.study_name, search.count
         search.count += 1
-        search.study.sampler = optuna.samplers.TPESampler(seed=self._seed(name, number))
-        trial = self._ask(search, self.paper if number == 0 else None)
+        seed = self._seed(name, number)
+        search.study.sampler = new_sampler(self.strategy.sampler, seed, self.trials)
+        origin, point = self._chosen(search, number, seed)
+        trial = self._ask(search, point)
+        blocks = self._order(search)
         suggestion = Suggestion(
             number=number,
             search=name,
             point=dict(trial.params),
-            run_ids=[run.run_id for run in self.runs(name, trial.params)],
+            blocks=blocks,
+            run_ids=[
+                run_of(self.base, trial.params, search.blocks[block]).run_id for block in blocks
+            ],
             suggested_at=time.time(),
+            origin=origin,
+            attributes=_of_the_sampler(search.study),
         )
-        self.store.root.write_json(f"suggestions/{suggestion.name}.json", vars(suggestion))
+        search.suggested.append(suggestion.point)
+        suggestion.write(self.store.root)
         return suggestion, trial
 
-    def runs(self, search: str, point: Point) -> list[RunConfig]:
-        """The runs of a trial: the point in each scenario of its search."""
-        return [
-            self.base.with_values({**point, "scenario": scenario.to_dict()})
-            for scenario in self.scenarios[search]
-        ]
+    def _chosen(self, search: _Search, number: int, seed: int) -> tuple[str, Point | None]:
+        """A point that is not the sampler's, and where it is from."""
+        if number == 0:
+            return "paper", self.paper
+        if number <= self.strategy.transfer:
+            wanted = [block.scenario for block in search.blocks.values()]
+            others = [one for other in self.searches.values() for one in other.tried]
+            count = self.strategy.transfer + number
+            for point in starting_points(wanted, [*others, *self.earlier], count):
+                if point not in search.suggested:
+                    return "transfer", point
+        if self.strategy.sampler == "grid":
+            return "grid", self._next_of_grid(search)
+        weight = self.strategy.prior_weight
+        if np.random.default_rng(seed).random() < weight / (weight + number):
+            return "prior", prior_point(self.space, self.paper, seed)
+        return "sampler", None
+
+    def _next_of_grid(self, search: _Search) -> Point | None:
+        """The first point of the shuffled grid that was not suggested; random ones after it."""
+        for place in range(len(search.suggested) + 1):
+            point = grid_point(self.space, place, self._seed("grid", 0))
+            if point not in search.suggested:
+                return point
+        return None
+
+    def _order(self, search: _Search) -> list[str]:
+        """The blocks, most telling first; as they are where order does not matter."""
+        names = list(search.blocks)
+        if len(names) < 3 or self.objective.several:
+            return names
+        values = [value for _, value in search.whole]
+        return telling_order(names, [met for met, _ in search.whole], values)
 
     def _ask(self, search: _Search, point: Point | None) -> optuna.Trial:
         if point is not None:
@@ -182,29 +284,59 @@ class OptunaSearcher(Searcher):
         text = json.dumps([self.base.seed, search, number])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
-    def _tell(self, study: optuna.Study, trial: optuna.Trial, found: Outcome) -> None:
-        state = OPTUNA_STATE[found.state]
-        trial.set_user_attr("reason", found.reason)
-        study.tell(trial, found.value if state == TrialState.COMPLETE else None, state)
+    def _note(self, search: _Search, suggestion: Suggestion, found: Ended) -> None:
+        """Remember what other searches and the order of blocks can learn from."""
+        search.tried += [
+            Tried(search.blocks[one.block].scenario, one.value, suggestion.point)
+            for one in found.met
+        ]
+        if found.outcome.state == "complete":
+            values = {one.block: one.value for one in found.met}
+            search.whole.append((values, found.outcome.values[0]))
 
     def _record_death(self, suggestion: Suggestion, reason: str) -> None:
         """The one record that the driver writes: of a run whose process can write none."""
-        for run in self.runs(suggestion.search, suggestion.point):
+        for run in self.runs(suggestion.search, suggestion.point, suggestion.blocks):
             if self.store.read(run.run_id) is None:
                 self.store.fail(run, suggestion.search, suggestion.number, reason)
                 return
 
+    def _frozen(self, suggestion: Suggestion, found: Ended) -> FrozenTrial:
+        return frozen(suggestion, found.outcome, self.space)
 
-def _frozen(
-    suggestion: Suggestion, found: Outcome, space: dict[str, BaseDistribution]
+    def _running(self, suggestion: Suggestion) -> FrozenTrial:
+        return frozen(suggestion, None, self.space)
+
+
+def frozen(
+    suggestion: Suggestion, found: Outcome | None, space: dict[str, BaseDistribution]
 ) -> FrozenTrial:
-    """A finished trial of an earlier session, as Optuna would have stored it."""
-    pruned_at = {} if found.value is None else {found.step: found.value}
+    """A trial as Optuna stores it; a running one where it has no outcome yet."""
+    attributes = {
+        "trial": suggestion.number,
+        "run_ids": suggestion.run_ids,
+        "blocks": suggestion.blocks,
+        "origin": suggestion.origin,
+    }
+    common: dict[str, Any] = {
+        "params": suggestion.point,
+        "distributions": space,
+        "system_attrs": suggestion.attributes,
+    }
+    if found is None:
+        return create_trial(state=TrialState.RUNNING, user_attrs=attributes, **common)
+    state = OPTUNA_STATE[found.state]
+    pruned = state == TrialState.PRUNED and len(found.values) == 1
     return create_trial(
-        state=OPTUNA_STATE[found.state],
-        value=None if found.state == "failed" else found.value,
-        intermediate_values=pruned_at if found.state == "pruned" else {},
-        params=suggestion.point,
-        distributions=space,
-        user_attrs={"reason": found.reason, "run_ids": suggestion.run_ids},
+        state=state,
+        values=found.values if state == TrialState.COMPLETE or pruned else None,
+        intermediate_values={found.step: found.values[0]} if pruned else {},
+        user_attrs={**attributes, "reason": found.reason, "epochs": found.step},
+        **common,
     )
+
+
+def _of_the_sampler(study: optuna.Study) -> dict[str, Any]:
+    """What the sampler noted about the last trial."""
+    attributes = study.get_trials(deepcopy=False)[-1].system_attrs
+    return {key: value for key, value in attributes.items() if key != "fixed_params"}

@@ -1,5 +1,6 @@
 """The Tune side of a trial: which runs it has, and when it gives up."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 from typing import Any
@@ -9,12 +10,13 @@ from ray import tune
 from ray.exceptions import RayError
 
 from dfpl.config import RunConfig
-from dfpl.data.scenario import Scenario
 from dfpl.fields import Row
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Describing, Launch, execute
-from dfpl.study.objective import Objective, combine
+from dfpl.study.objective import Block, Met, Objective
+from dfpl.study.race import Race
 from dfpl.study.records import Record, RecordStore
+from dfpl.study.suggestion import Suggestion, run_of
 from dfpl.study.trial import Job
 
 
@@ -24,10 +26,10 @@ class SearchSettings(Launch):
 
     base: RunConfig
     objective: Objective
-    searches: dict[str, list[Scenario]]
-    """Scenarios that the trials of each search meet."""
-    halving: Any
-    """Handle of the SuccessiveHalving actor."""
+    searches: dict[str, list[Block]]
+    """Blocks that the trials of each search meet."""
+    referee: Any
+    """Handle of the Referee actor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,26 +40,98 @@ class SweepSettings(Launch):
     runs: list[RunConfig]
 
 
+class Referee:
+    """Says at rungs and after runs whether a trial may go on; one for all trials of a study."""
+
+    def __init__(self, halving: SuccessiveHalving, race: Race) -> None:
+        self.halving = halving
+        self.race = race
+
+    def may_go_on(self, run_id: str, scenario: str, epoch: int, value: float) -> bool:
+        return self.halving.go_on(run_id, scenario, epoch, value)
+
+    def dropped(self, search: str, trial: int, met: Sequence[Met]) -> str:
+        """Why a trial that reached this in its blocks is to meet no more of them, or nothing."""
+        return self.race.dropped(search, trial, met)
+
+    def whole(self, search: str, trial: int, met: Sequence[Met]) -> None:
+        """Note what a trial reached that met all its blocks."""
+        self.race.note(search, trial, met)
+
+
+RefereeActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Referee)
+"""Where its node is lost it starts again and knows only what it is told from then on."""
+
+
 def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
-    """All runs of one trial, one after another; the trial ends with the first that does.
+    """All runs of one trial, one after another; the trial ends with the first that does not end
+    well, or where the race says so.
 
     `config` holds the search, the number of the trial and its point under dotted names. A failed
     run is a NaN for Tune: an exception would cost the warm actor, and Tune would try it again.
     """
-    point = {name: value for name, value in config.items() if name not in ("search", "trial")}
-    values: list[float] = []
-    for scenario in settings.searches[config["search"]]:
-        run = settings.base.with_values({**point, "scenario": scenario.to_dict()})
-        record = settings.store.read(run.run_id)
-        if record is None:
-            record = _train(run, config, settings, values)
-        else:
-            _replay(record, settings.store, Describing(len(values), run.optim.epochs))
-        values.append(nan if record.value is None else record.value)
-        if record.state != "complete":
+    suggestion = Suggestion.read(settings.store.root, config["search"], config["trial"])
+    blocks = {block.name: block for block in settings.searches[suggestion.search]}
+    met: tuple[Met, ...] = ()
+    state, run_id, reason = "failed", "", ""
+    for name in suggestion.blocks:
+        run = run_of(settings.base, suggestion.point, blocks[name])
+        if met and (reason := _dropped(run, suggestion, met, settings)):
+            state = "pruned"
             break
-    value = nan if record.state == "failed" else combine(settings.objective, values)
-    tune.report({"value": value, "state": record.state, "run_id": record.run_id})
+        describe = Describing(run.optim.epochs, settings.objective, name, met)
+        record = _run(run, suggestion, settings, describe)
+        state, run_id, reason = record.state, record.run_id, record.reason
+        if record.value is not None:
+            met = (*met, Met(name, record.value))
+        if state != "complete":
+            break
+    if state == "complete":
+        settings.referee.whole.remote(suggestion.search, suggestion.number, met)
+    value = nan if state == "failed" else settings.objective.values(met)[-1]
+    tune.report({"value": value, "state": state, "run_id": run_id, "reason": reason})
+
+
+def _dropped(
+    run: RunConfig, suggestion: Suggestion, met: tuple[Met, ...], settings: SearchSettings
+) -> str:
+    """Why the next run of a trial is not to be trained, or nothing. Kept, so that a restarted
+    study knows it; a run that is done is never taken back."""
+    store = settings.store
+    if store.read(run.run_id) is not None:
+        return ""
+    reason = store.dropped(suggestion.name)
+    if not reason and suggestion.number:
+        question = (suggestion.search, suggestion.number, met)
+        try:
+            answer: Any = ray.get(settings.referee.dropped.remote(*question))
+        except RayError:
+            return ""  # its node is lost; a trial that goes on is never wrong
+        if reason := str(answer):
+            store.drop(suggestion.name, reason)
+    return reason
+
+
+def _run(
+    run: RunConfig, suggestion: Suggestion, settings: SearchSettings, describe: Describing
+) -> Record:
+    """Train one run of a trial, or show Tune the one that there is, and return its record."""
+    record = settings.store.read(run.run_id)
+    if record is not None:
+        _replay(record, settings.store, describe)
+        return record
+    first = not describe.before
+    job = Job(
+        store=settings.store,
+        data=settings.data,
+        search=suggestion.search,
+        trial=suggestion.number,
+        suggested_at=suggestion.suggested_at if first else None,
+        launcher=settings.resources.launcher,
+    )
+    rungs = first and suggestion.number > 0 and not settings.objective.several
+    ask = Asking(run, settings.referee) if rungs else _always
+    return execute(run, job, settings, ask, describe)
 
 
 def _replay(record: Record, store: RecordStore, describe: Describing) -> None:
@@ -66,29 +140,12 @@ def _replay(record: Record, store: RecordStore, describe: Describing) -> None:
         tune.report(describe(row))
 
 
-def _train(
-    run: RunConfig, config: dict[str, Any], settings: SearchSettings, before: list[float]
-) -> Record:
-    """Train one run of a trial and return its record."""
-    suggestion = settings.store.root.read_json(
-        f"suggestions/{config['search']}-{config['trial']:05d}.json"
-    )
-    job = Job(
-        store=settings.store,
-        data=settings.data,
-        search=config["search"],
-        trial=config["trial"],
-        suggested_at=None if before else suggestion["suggested_at"],
-        launcher=settings.resources.launcher,
-    )
-    ask = Asking(run, settings.halving, never=config["trial"] == 0)
-    return execute(run, job, settings, ask, Describing(len(before), run.optim.epochs))
-
-
 def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
     """One run of a sweep; `config` holds its position in the list."""
     run = settings.runs[config["run"]]
-    record, describe = settings.store.read(run.run_id), Describing(0, run.optim.epochs)
+    block = Block(run.scenario, run.seed)
+    describe = Describing(run.optim.epochs, Objective(), block.name)
+    record = settings.store.read(run.run_id)
     if record is None:
         job = Job(
             store=settings.store,
@@ -110,20 +167,15 @@ def _always(row: Row) -> bool:
 
 @dataclass(frozen=True)
 class Asking:
-    """Asks the halving actor whether a run may go on; the paper's point always may."""
+    """Asks the referee at each epoch whether a run may go on."""
 
     run: RunConfig
-    halving: Any
-    never: bool
+    referee: Any
 
     def __call__(self, row: Row) -> bool:
         question = (self.run.run_id, str(self.run.scenario), int(row["epoch"]), row["value"])
         try:
-            answer: Any = ray.get(self.halving.go_on.remote(*question))
+            answer: Any = ray.get(self.referee.may_go_on.remote(*question))
         except RayError:
             return True  # its node is lost; a run that goes on is never wrong
-        return bool(answer) or self.never
-
-
-HalvingActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(SuccessiveHalving)
-"""Where its node is lost it starts again and knows only what it is told from then on."""
+        return bool(answer)

@@ -15,6 +15,7 @@ from dfpl.fields import ConfigError
 from dfpl.storage import Storage
 from dfpl.study.best import best, export, read_export, table
 from dfpl.study.records import Record, RecordStore
+from dfpl.study.suggestion import Suggestion
 
 BASE = make_run(make_packed())
 
@@ -28,9 +29,13 @@ def add_trial(
 ) -> None:
     """A suggestion, and records of its scenarios: a value, the name of a state, or None."""
     runs = {name: run_of(name, alpha or 1.0 + number) for name in ended}
-    values = {"number": number, "search": search, "point": {"method.alpha": 1.0 + number}}
-    values |= {"run_ids": [run.run_id for run in runs.values()], "suggested_at": 0.0}
-    store.root.write_json(f"suggestions/{search}-{number:05d}.json", values)
+    Suggestion(
+        number=number,
+        search=search,
+        point={"method.alpha": 1.0 + number},
+        blocks=[f"{name}/0" for name in runs],
+        run_ids=[run.run_id for run in runs.values()],
+    ).write(store.root)
     for name, end in ended.items():
         if end is not None:
             store.save(record_of(runs[name], search, number, end), [], None)
@@ -58,7 +63,7 @@ def record_of(run: RunConfig, search: str, number: int, end: Any) -> Record:
 
 def new_store(folder: Path, objective: str = "each") -> RecordStore:
     store = RecordStore(folder / "study")
-    store.root.write_json("study.json", {"base": {"metric": "accuracy"}, "objective": objective})
+    store.root.write_json("study.json", {"base": {"metric": "accuracy"}, "objective": {"kind": objective}})
     return store
 
 

@@ -11,9 +11,9 @@ from samples import make_packed, make_run
 
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import ConfigError, FloatRange, IntRange
-from dfpl.study.objective import Objective
+from dfpl.study.objective import Kind, Objective
 from dfpl.study.records import Record, RecordStore
-from dfpl.study.searcher import OptunaSearcher
+from dfpl.study.searcher import OptunaSearcher, Strategy
 
 SPACE = {
     "method.alpha": FloatRange(0.01, 10.0, log=True),
@@ -24,23 +24,27 @@ BASE = make_run(make_packed(), method__num_prototypes=5, optim__epochs=4)
 PAPER = {"method.alpha": 1.0, "method.delta": 0.2, "method.num_prototypes": 5}
 DIED = "its process ended without a record"
 Config = dict[str, Any]
+ALONE = Strategy(transfer=0, prior_weight=0.0)
+"""Searches side by side, each with the sampler alone."""
 
 
 def searcher_of(
     folder: Path,
     scenarios: str = "both-50",
-    objective: Objective = "each",
+    objective: Kind = "each",
     trials: int = 4,
     seed: int = 0,
+    strategy: Strategy = ALONE,
 ) -> OptunaSearcher:
     """The searcher of a session: built anew, it has only what lies in the folder."""
     return OptunaSearcher(
         base=BASE.with_values({"seed": seed}),
         space=SPACE,
-        objective=objective,
+        objective=Objective(kind=objective),
         scenarios=parse_scenarios(scenarios),
         trials=trials,
         store=RecordStore(folder / "study"),
+        strategy=strategy,
     )
 
 
@@ -70,12 +74,13 @@ def record(searcher: OptunaSearcher, config: Config, at: int, **values: Any) -> 
     facts: Config = {"state": "complete", "value": quality(config), "epochs": 4}
     facts |= {"run_id": run.run_id, "study": "study", "search": config["search"]}
     facts |= {"trial": config["trial"], "scenario": str(run.scenario)}
+    facts["config"] = {"seed": run.seed}
     searcher.store.save(Record(**{**facts, **values}), [], None)
 
 
 def report(searcher: OptunaSearcher, trial_id: str, *values: float) -> None:
     for step, value in enumerate(values, start=1):
-        searcher.on_trial_result(trial_id, {"step": step, "value": value})
+        searcher.on_trial_result(trial_id, {"step": step, "so_far": value})
 
 
 def finish(searcher: OptunaSearcher, trial_id: str, config: Config) -> None:
@@ -171,7 +176,7 @@ def test_an_epoch_reported_again_after_a_restart_counts_once(tmp_path: Path) -> 
     report(searcher, "a", 0.1, 0.2)
     report(searcher, "a", 0.1, 0.2, 0.3)
     searcher.on_trial_result("a", {"value": 0.3, "state": "complete"})  # a trial's last word
-    searcher.on_trial_result("b", {"value": 0.3, "step": 1})  # of no trial that is running
+    searcher.on_trial_result("b", {"so_far": 0.3, "step": 1})  # of no trial that is running
     record(searcher, config, 0, value=0.3, epochs=3)
     searcher.on_trial_complete("a", {"value": 0.3})
     assert told(searcher)[0].intermediate_values == {1: 0.1, 2: 0.2, 3: 0.3}
@@ -179,7 +184,7 @@ def test_an_epoch_reported_again_after_a_restart_counts_once(tmp_path: Path) -> 
 
 @pytest.mark.parametrize(("objective", "value"), [("mean", 0.5), ("worst", 0.2)])
 def test_a_robust_trial_meets_all_scenarios(
-    tmp_path: Path, objective: Objective, value: float
+    tmp_path: Path, objective: Kind, value: float
 ) -> None:
     searcher = searcher_of(tmp_path, "both-50,image-30", objective)
     config = suggest(searcher, "a")
@@ -305,8 +310,9 @@ def test_a_base_outside_the_space_is_refused(tmp_path: Path) -> None:
         OptunaSearcher(
             base=BASE.with_values({"method.alpha": 50.0}),
             space=SPACE,
-            objective="each",
+            objective=Objective(),
             scenarios=parse_scenarios("both-50"),
             trials=1,
             store=RecordStore(tmp_path / "study"),
+            strategy=ALONE,
         )

@@ -22,11 +22,11 @@ from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import Choice, ConfigError, FloatRange
 from dfpl.study.launch import Launch
-from dfpl.study.objective import Objective
+from dfpl.study.objective import Kind, Objective
 from dfpl.study.plan import SearchOptions
 from dfpl.study.records import Record, RecordStore, load
 from dfpl.study.resources import fit_to_cluster
-from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, _halving, search, sweep
+from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, _referee, search, sweep
 from dfpl.train import Runtime, fit
 
 pytestmark = [
@@ -84,15 +84,16 @@ def run_search(
     *,
     scenarios: str = "both-50",
     trials: int = 3,
-    objective: Objective = "each",
+    objective: Kind = "each",
     grace: int | None = None,
     space: Any = None,
     every: float = 30.0,
 ) -> None:
     """A search through Tune; the same call again goes on."""
     found = parse_scenarios(scenarios)
-    options = SearchOptions(objective=objective, trials=trials, grace=grace)
-    search(base, space or SPACE, found, options, launch_of(folder, data, every))
+    options = SearchOptions(objective=objective, trials=trials, grace=grace, prior_weight=0.0)
+    wanted = Objective(kind=objective)
+    search(base, space or SPACE, found, wanted, options, launch_of(folder, data, every))
 
 
 def rays_view(folder: Path, name: str = "ray") -> Any:
@@ -278,13 +279,20 @@ def test_a_trial_whose_process_is_killed_goes_on_from_its_checkpoint(
     assert rays_view(folder)["value"].tolist() == [record.value]
 
 
+def referee_of(folder: Path) -> Any:
+    """The referee of a study of one search, in both-50."""
+    objective, options = Objective(), SearchOptions(grace=1)
+    searches = objective.searches(parse_scenarios("both-50"), 0)
+    return _referee(9, objective, options, searches, RecordStore(folder))
+
+
 def test_the_actor_of_asha_answers_again_after_its_death(tmp_path: Path) -> None:
-    halving = _halving(9, 1, RecordStore(tmp_path / "study"), {"both-50"})
-    assert ray.get(halving.go_on.remote("a", "both-50", 1, 0.9))
-    assert not ray.get(halving.go_on.remote("b", "both-50", 1, 0.1))
-    ray.kill(halving, no_restart=False)
+    referee = referee_of(tmp_path / "study")
+    assert ray.get(referee.may_go_on.remote("a", "both-50", 1, 0.9))
+    assert not ray.get(referee.may_go_on.remote("b", "both-50", 1, 0.1))
+    ray.kill(referee, no_restart=False)
     for _ in range(100):  # the kill takes a moment; the new actor has seen nobody yet
-        if ray.get(halving.go_on.remote("b", "both-50", 1, 0.1), timeout=60):
+        if ray.get(referee.may_go_on.remote("b", "both-50", 1, 0.1), timeout=60):
             break
         time.sleep(0.05)
     else:
@@ -292,10 +300,9 @@ def test_the_actor_of_asha_answers_again_after_its_death(tmp_path: Path) -> None
 
 
 def test_asha_knows_what_earlier_sessions_reached(searched: Path) -> None:
-    store = RecordStore(searched)
-    halving = _halving(9, 1, store, {"both-50"})
-    assert not ray.get(halving.go_on.remote("new", "both-50", 1, -1.0))
-    assert ray.get(halving.go_on.remote("new", "image-30", 1, -1.0))  # not of these searches
+    referee = referee_of(searched)
+    assert not ray.get(referee.may_go_on.remote("new", "both-50", 1, -1.0))
+    assert ray.get(referee.may_go_on.remote("new", "image-30", 1, -1.0))  # not of these searches
 
 
 def test_a_sweep_trains_each_run_once(tmp_path: Path, data: Path) -> None:
