@@ -1,4 +1,4 @@
-"""The command `dfpl`: data, best, train, evaluate, predict; heavy imports wait until used."""
+"""The command `dfpl`: data, status, best, train, evaluate, predict; heavy imports are lazy."""
 
 import sys
 from collections.abc import Callable
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from dfpl.fields import Row
 
+UNFINISHED = 3
+"""Exit code of `dfpl status` where trials have not ended."""
 Positional = tyro.conf.Positional
 Flat = tyro.conf.OmitArgPrefixes
 
@@ -48,11 +50,36 @@ def best(
     _console().print(f"wrote {len(configs)} config(s) to {folder}/{name}")
 
 
+def status(run_dir: Positional[str], /, *, follow: bool = False) -> None:
+    """Show how far a study is, while it runs or afterwards, from any shell that reads its folder.
+
+    Exit code 0: every trial that was asked for has ended, in whichever state; 3: some have not
+    (the picture says whether the study runs); 2: there is no study.
+
+    Args:
+        run_dir: Folder or URI of the study.
+        follow: Show it again and again, until the study is done or its driver has gone.
+    """
+    from dfpl.storage import Storage
+    from dfpl.study.picture import follow as follow_study
+    from dfpl.study.picture import new_console, show
+    from dfpl.study.status import Watch
+
+    watch = Watch(Storage(run_dir))
+    if follow:
+        found = follow_study(watch.look, new_console())
+    else:
+        found = watch.look()
+        show(found, new_console())
+    sys.exit(0 if found.finished else UNFINISHED)
+
+
 def train(
     config: Positional[str],
     /,
     *,
     scenario: str = "",
+    trial: int | None = None,
     data: str = "",
     out: str = "model",
     seed: int | None = None,
@@ -63,6 +90,7 @@ def train(
     Args:
         config: The best.json of a study.
         scenario: Which of its scenarios; needed where it holds several.
+        trial: Which of its trials; needed where it holds several, as of a Pareto front.
         data: Folder of the packed data; default: where the study found it.
         out: Folder of the model.
         seed: Another seed than the study's.
@@ -75,7 +103,7 @@ def train(
     from dfpl.study.best import read_export
     from dfpl.train import Runtime, fit
 
-    run, entry = read_export(Path(config).expanduser(), scenario)
+    run, entry = read_export(Path(config).expanduser(), scenario, trial)
     run = run if seed is None else run.with_values({"seed": seed})
     packed = PackedDataset.load(Path(data or entry["data"]).expanduser())
     target = Storage(out)
@@ -287,7 +315,7 @@ def main() -> None:
     """Run a command; a wrong choice or bad data ends with a line and exit code 2."""
     arguments = sys.argv[1:]
     app = tyro.extras.SubcommandApp()
-    for command in (best, train, evaluate, predict):
+    for command in (status, best, train, evaluate, predict):
         app.command(command)
     below_data: Any = _data_commands() if arguments[:1] == ["data"] else data
     app.command(below_data, name="data")

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from dfpl.study import run as study
 from dfpl.study.plan import Plan
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.resources import Resources
+from dfpl.study.session import Heartbeat, Session
 from dfpl.train import Runtime, fit
 
 CPU = torch.device("cpu")
@@ -439,6 +442,39 @@ def test_a_sweep_has_every_seed_from_the_given_one_on(
     assert [run.seed for run in runs] == [5, 6]
     assert all(run.to_dict()["method"]["width"] == 16 for run in runs)
     assert f"now: python -m analysis.made_up {tmp_path / 'made_up'}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("trials", [1, 2])
+def test_status_says_how_far_a_study_is_and_whether_it_is_done(
+    dfpl: Any, trained: Path, trials: int
+) -> None:
+    Session(name="search", trials={"both-50": trials}, concurrent=1).save(
+        Storage(trained / "study")
+    )
+    Heartbeat(at=time.time(), ended=True).save(Storage(trained / "study"), "search")
+    for options in ([], ["--follow"]):
+        code, out, _ = dfpl("status", trained / "study", *options)
+        assert code == (0 if trials == 1 else 3)
+        assert f"trials    1 of {trials} done: 1 complete, 0 pruned, 0 failed" in out
+        assert ("the same command goes on" in out) == (trials == 2)
+
+
+def test_status_of_a_folder_that_is_no_study_names_it(dfpl: Any, tmp_path: Path) -> None:
+    code, _, errors = dfpl("status", tmp_path / "nowhere")
+    assert code == 2
+    assert f"no study in {tmp_path}/nowhere (looked for study.json, progress/ and" in errors
+    assert "such as runs/tune_table" in errors
+
+
+def test_status_starts_without_ray_torch_and_pandas(trained: Path) -> None:
+    program = (
+        "import sys; from dfpl import cli; "
+        f"sys.argv = ['dfpl', 'status', {str(trained / 'study')!r}]\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    pass\n"
+        "print(sorted({'torch', 'ray', 'optuna', 'pandas', 'pydantic'} & set(sys.modules)))"
+    )
+    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert shown.stdout.splitlines()[-1] == "[]", shown.stderr
 
 
 ALL_SEVEN = {

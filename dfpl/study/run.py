@@ -27,6 +27,7 @@ from dfpl.study.progress import Progress, console
 from dfpl.study.records import RecordStore
 from dfpl.study.resources import fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher
+from dfpl.study.session import Session
 from dfpl.study.tuning import (
     HalvingActor,
     SearchSettings,
@@ -161,7 +162,12 @@ def search(
         reuse_actors=launch.resources.launcher == "inline",
     )
     trainable = tune.with_parameters(tune_trial, settings=settings)
-    return _tune("ray", trainable, tuning, None, launch, options.trials * len(searches))
+    asked = Session(
+        name="search",
+        trials=dict.fromkeys(searches, options.trials),
+        concurrent=launch.resources.concurrent,
+    )
+    return _tune("ray", trainable, tuning, None, launch, asked)
 
 
 def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
@@ -180,7 +186,13 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
     )
     trainable = tune.with_parameters(tune_run, settings=settings)
     space = {"run": tune.grid_search(list(range(len(runs))))}
-    results = _tune(f"ray_{name}", trainable, tuning, space, launch, len(runs))
+    asked = Session(
+        name=name,
+        trials={name: len(runs)},
+        runs={name: ids},
+        concurrent=launch.resources.concurrent,
+    )
+    results = _tune(f"ray_{name}", trainable, tuning, space, launch, asked)
     for number, run in enumerate(runs):
         if launch.store.read(run.run_id) is None:
             launch.store.fail(run, name, number, "its process ended without a record")
@@ -193,10 +205,11 @@ def _tune(
     tuning: tune.TuneConfig,
     space: dict[str, Any] | None,
     launch: Launch,
-    total: int,
+    asked: Session,
 ) -> tune.ResultGrid:
     root = launch.store.root
     root.delete_folder(name)  # a view: Tune shows finished trials again
+    progress = Progress(asked, root)
     tuner = tune.Tuner(
         tune.with_resources(trainable, launch.resources.of_trial()),
         param_space=space,
@@ -205,11 +218,12 @@ def _tune(
             name=name,
             storage_path=root.path if root.is_local else root.root,
             failure_config=tune.FailureConfig(max_failures=2),
-            callbacks=[Progress(total)],
+            callbacks=[progress],
             verbose=0,
         ),
     )
-    return tuner.fit()
+    with progress:
+        return tuner.fit()
 
 
 def _halving(epochs: int, grace: int | None, store: RecordStore, searches: set[str]) -> Any:
