@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -21,8 +21,10 @@ from dfpl.data.sources import load as load_source
 from dfpl.fields import ConfigError
 from dfpl.method import load as load_method
 from dfpl.storage import Storage
-from dfpl.study.objective import Objective
+from dfpl.study.objective import Kind
 from dfpl.study.progress import console
+from dfpl.study.race import LEVEL
+from dfpl.study.samplers import Sampler
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,12 @@ class Options:
     """GPUs per worker; fractions share one GPU between trials. Default: 1 where there are GPUs."""
     concurrent: int | None = None
     """Trials at once. Default: as many as fit."""
+    launcher: Literal["auto", "inline", "slot", "train"] = "auto"
+    """`inline`: one worker, in a process that is used again for the next trial. `slot`: several,
+    kept for the next trial. `train`: Ray Train starts them for each run, for long ones. `auto`:
+    inline or slot, by --workers."""
+    hung_after_s: float = 60.0
+    """Seconds after which a worker that the others wait for is replaced."""
     storage: str = "runs"
     """Folder or URI (s3://, gs://) below which results go, the same on every node."""
     name: str = ""
@@ -54,14 +62,36 @@ class SearchOptions(Options):
 
     scenarios: str = "all"
     """`all` nine of Table I, or a comma-separated list such as `both-50,tabular-70`."""
-    objective: Objective = "each"
-    """`each`: a best config per scenario. `mean`, `worst`: one config, judged by its mean or its
-    worst over the scenarios."""
+    objective: Kind = "each"
+    """`each`: a best config per scenario. One config for all of them: `mean`, `worst`, or `cvar`,
+    the mean of its worst ones. `pareto`: all configs that no other beats both on complete data
+    and in its worst scenario."""
+    worst_share: float = 1 / 3
+    """Share of the scenarios, the worst ones, that `cvar` counts."""
+    seeds: int = 1
+    """Seeds with which each config is trained in each scenario; their mean counts."""
     trials: int = 32
     """Trials per search (per scenario under `each`); the paper's hyperparameters are the first."""
     grace: int | None = None
     """Epochs that every trial may run before ASHA compares it; as many as --epochs switches ASHA
     off. Default: a ninth of the epochs."""
+    race_level: float = LEVEL
+    """Under one config for all: chance, at each test, to drop one that would have won, before it
+    has met all scenarios; 0 switches racing off."""
+    sampler: Sampler = "tpe"
+    """Optuna's TPE, Gaussian process, NSGA-II or random sampler, or a shuffled grid."""
+    transfer: int = 3
+    """Points with which a search starts that were best in the scenarios nearest to its own, of
+    this study or --transfer-from; searches are then made one after another. 0: none, all searches
+    side by side."""
+    transfer_from: str = ""
+    """Folder of an earlier study."""
+    prior_weight: float = 2.0
+    """w: suggestion n is drawn around the paper's hyperparameters with probability w / (w + n);
+    0: never."""
+    optuna_storage: str = ""
+    """An Optuna storage, such as sqlite:///trials.db, in which optuna-dashboard can watch; a view,
+    which may be lost."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,10 +200,20 @@ def _check(options: Options) -> None:
     """Refuse what is wrong before any work is done."""
     if isinstance(options, SearchOptions):
         parse_scenarios(options.scenarios)
+        if options.transfer < 0:
+            raise ConfigError(f"--transfer must be 0 or more, got {options.transfer}")
+        if options.prior_weight < 0:
+            raise ConfigError(f"--prior-weight must be 0 or more, got {options.prior_weight}")
+        if not 0 <= options.race_level < 0.5:
+            raise ConfigError(
+                f"--race-level must be 0 or more and below 0.5, got {options.race_level}"
+            )
     for name in ("trials", "seeds", "epochs", "workers", "concurrent", "grace"):
         value = getattr(options, name, None)
         if value is not None and value < 1:
             raise ConfigError(f"--{name} must be at least 1, got {value}")
+    if options.hung_after_s <= 0:
+        raise ConfigError(f"--hung-after-s must be above 0, got {options.hung_after_s}")
     if options.checkpoint_every_s < 0:
         raise ConfigError(
             f"--checkpoint-every-s must be 0 or more, got {options.checkpoint_every_s}"

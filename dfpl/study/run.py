@@ -20,21 +20,25 @@ from dfpl.fields import ConfigError, SearchSpace, flatten
 from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
+from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
-from dfpl.study.objective import groups
+from dfpl.study.objective import Block, Objective
 from dfpl.study.plan import Plan, Prepared, SearchOptions, SweepOptions, given, prepare
 from dfpl.study.progress import Progress, console
+from dfpl.study.race import Race
 from dfpl.study.records import RecordStore
 from dfpl.study.resources import fit_to_cluster
-from dfpl.study.searcher import OptunaSearcher
+from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.session import Session
+from dfpl.study.suggestion import Suggestion, ended
 from dfpl.study.tuning import (
-    HalvingActor,
+    RefereeActor,
     SearchSettings,
     SweepSettings,
     tune_run,
     tune_trial,
 )
+from dfpl.study.view import View
 
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # one report of a worker per interval
@@ -74,11 +78,12 @@ def study(plan: Plan, arguments: list[str]) -> None:
     space = _space(plan, arguments)
     options: SearchOptions = ready.options
     scenarios = parse_scenarios(options.scenarios)
-    facts = {"objective": options.objective, "space": json.loads(json.dumps(space))}
-    if options.objective != "each":
+    objective = Objective(kind=options.objective, share=options.worst_share, seeds=options.seeds)
+    facts = {"objective": asdict(objective), "space": json.loads(json.dumps(space))}
+    if objective.kind != "each":
         facts["scenarios"] = options.scenarios
     launch = _launch(ready, facts)
-    search(ready.base, space, scenarios, options, launch)
+    search(ready.base, space, scenarios, objective, options, launch)
     store = launch.store
     console.print(table(store))
     export(store, store.root)
@@ -112,7 +117,13 @@ def _launch(ready: Prepared, facts: dict[str, Any]) -> Launch:
         facts = {**facts, "compute": asdict(ready.compute)}
     _same_study_as_before(store, ready.base, facts)
     connect()
-    resources = fit_to_cluster(options.workers, options.gpus_per_worker, options.concurrent)
+    resources = fit_to_cluster(
+        options.workers,
+        options.gpus_per_worker,
+        options.concurrent,
+        options.launcher,
+        options.hung_after_s,
+    )
     packed = ready.packed
     console.print(
         f"data      {ready.data} ({len(packed)} samples, {packed.schema.num_classes} classes)\n"
@@ -131,25 +142,34 @@ def search(
     base: RunConfig,
     space: SearchSpace,
     scenarios: list[Scenario],
+    objective: Objective,
     options: SearchOptions,
     launch: Launch,
 ) -> tune.ResultGrid:
     """All trials of a study through Tune. The same call again goes on where it ended."""
-    searches = groups(options.objective, scenarios)
+    searches = objective.searches(scenarios, base.seed)
+    url = options.optuna_storage
     searcher = OptunaSearcher(
         base=base,
         space=space,
-        objective=options.objective,
+        objective=objective,
         scenarios=scenarios,
         trials=options.trials,
         store=launch.store,
+        strategy=Strategy(
+            sampler=options.sampler,
+            transfer=options.transfer,
+            transfer_from=options.transfer_from,
+            prior_weight=options.prior_weight,
+        ),
+        view=View(url, launch.store.name, console.print) if url else None,
     )
     settings = SearchSettings(
         **vars(launch),
         base=base,
-        objective=options.objective,
+        objective=objective,
         searches=searches,
-        halving=_halving(base.optim.epochs, options.grace, launch.store, set(searches)),
+        referee=_referee(base.optim.epochs, objective, options, searches, launch.store),
     )
     tuning = tune.TuneConfig(
         metric="value",
@@ -159,7 +179,7 @@ def search(
         max_concurrent_trials=launch.resources.concurrent,
         trial_name_creator=_trial_name,
         trial_dirname_creator=_trial_name,
-        reuse_actors=launch.resources.launcher == "inline",
+        reuse_actors=launch.resources.launcher != "train",
     )
     trainable = tune.with_parameters(tune_trial, settings=settings)
     asked = Session(
@@ -182,7 +202,7 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
         metric="value",
         mode="max",
         max_concurrent_trials=launch.resources.concurrent,
-        reuse_actors=launch.resources.launcher == "inline",
+        reuse_actors=launch.resources.launcher != "train",
     )
     trainable = tune.with_parameters(tune_run, settings=settings)
     space = {"run": tune.grid_search(list(range(len(runs))))}
@@ -226,15 +246,26 @@ def _tune(
         return tuner.fit()
 
 
-def _halving(epochs: int, grace: int | None, store: RecordStore, searches: set[str]) -> Any:
-    """The actor that runs ask; it knows what the finished runs of these searches reached."""
-    halving = HalvingActor.remote(epochs=epochs, grace=grace or max(1, epochs // 9))
-    for record in store.read_all():
-        if record.search in searches:
-            for row in store.epochs(record.run_id):
-                place = (record.run_id, record.scenario, int(row["epoch"]))
-                halving.go_on.remote(*place, row["value"])
-    return halving
+def _referee(
+    epochs: int,
+    objective: Objective,
+    options: SearchOptions,
+    searches: dict[str, list[Block]],
+    store: RecordStore,
+) -> Any:
+    """The actor that trials ask; it knows what the finished ones of these searches reached."""
+    halving = SuccessiveHalving(epochs=epochs, grace=options.grace or max(1, epochs // 9))
+    names = {name: [block.name for block in blocks] for name, blocks in searches.items()}
+    race = Race(objective=objective, blocks=names, level=options.race_level)
+    for suggestion in Suggestion.read_all(store.root):
+        found = ended(suggestion, objective, store)
+        if suggestion.search in searches and found is not None:
+            for row in store.epochs(suggestion.run_ids[0]):
+                place = (suggestion.run_ids[0], suggestion.blocks[0].partition("/")[0])
+                halving.go_on(*place, int(row["epoch"]), row["value"])
+            if found.outcome.state == "complete":
+                race.note(suggestion.search, suggestion.number, found.met)
+    return RefereeActor.remote(halving, race)
 
 
 def _trial_name(trial: Any) -> str:

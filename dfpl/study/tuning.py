@@ -1,4 +1,4 @@
-"""The Tune side of a trial: which runs it has, and when it gives up."""
+"""The Tune side of a study: what a trial's actor does, and how it reaches the referee."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,13 +10,11 @@ from ray import tune
 from ray.exceptions import RayError
 
 from dfpl.config import RunConfig
-from dfpl.fields import Row
-from dfpl.study.halving import SuccessiveHalving
-from dfpl.study.launch import Describing, Launch, execute
+from dfpl.study.launch import Launch, execute
 from dfpl.study.objective import Block, Met, Objective
-from dfpl.study.race import Race
-from dfpl.study.records import Record, RecordStore
-from dfpl.study.suggestion import Suggestion, run_of
+from dfpl.study.records import Record
+from dfpl.study.rounds import Ask, Describing, Referee, Rounds, always
+from dfpl.study.suggestion import Suggestion
 from dfpl.study.trial import Job
 
 
@@ -29,7 +27,7 @@ class SearchSettings(Launch):
     searches: dict[str, list[Block]]
     """Blocks that the trials of each search meet."""
     referee: Any
-    """Handle of the Referee actor."""
+    """Handle of the RefereeActor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,111 +38,68 @@ class SweepSettings(Launch):
     runs: list[RunConfig]
 
 
-class Referee:
-    """Says at rungs and after runs whether a trial may go on; one for all trials of a study."""
-
-    def __init__(self, halving: SuccessiveHalving, race: Race) -> None:
-        self.halving = halving
-        self.race = race
-
-    def may_go_on(self, run_id: str, scenario: str, epoch: int, value: float) -> bool:
-        return self.halving.go_on(run_id, scenario, epoch, value)
-
-    def dropped(self, search: str, trial: int, met: Sequence[Met]) -> str:
-        """Why a trial that reached this in its blocks is to meet no more of them, or nothing."""
-        return self.race.dropped(search, trial, met)
-
-    def whole(self, search: str, trial: int, met: Sequence[Met]) -> None:
-        """Note what a trial reached that met all its blocks."""
-        self.race.note(search, trial, met)
-
-
 RefereeActor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Referee)
 """Where its node is lost it starts again and knows only what it is told from then on."""
 
 
-def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
-    """All runs of one trial, one after another; the trial ends with the first that does not end
-    well, or where the race says so.
+@dataclass(frozen=True)
+class FarReferee:
+    """The referee as seen from a trial. Where its node is lost a trial goes on, which is never
+    wrong."""
 
-    `config` holds the search, the number of the trial and its point under dotted names. A failed
-    run is a NaN for Tune: an exception would cost the warm actor, and Tune would try it again.
+    actor: Any
+
+    def may_go_on(self, run_id: str, scenario: str, epoch: int, value: float) -> bool:
+        return bool(self._answer("may_go_on", True, run_id, scenario, epoch, value))
+
+    def dropped(self, search: str, trial: int, met: Sequence[Met]) -> str:
+        return str(self._answer("dropped", "", search, trial, met))
+
+    def whole(self, search: str, trial: int, met: Sequence[Met]) -> None:
+        self._answer("whole", None, search, trial, met)
+
+    def _answer(self, question: str, otherwise: Any, *facts: Any) -> Any:
+        try:
+            return ray.get(getattr(self.actor, question).remote(*facts))
+        except RayError:
+            return otherwise
+
+
+def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
+    """One trial; `config` holds its search, its number, and its point under dotted names.
+
+    A failed run is a record, and NaN for Tune: an exception would cost the warm actor, and Tune
+    would try it again.
     """
     suggestion = Suggestion.read(settings.store.root, config["search"], config["trial"])
-    blocks = {block.name: block for block in settings.searches[suggestion.search]}
-    met: tuple[Met, ...] = ()
-    state, run_id, reason = "failed", "", ""
-    for name in suggestion.blocks:
-        run = run_of(settings.base, suggestion.point, blocks[name])
-        if met and (reason := _dropped(run, suggestion, met, settings)):
-            state = "pruned"
-            break
-        describe = Describing(run.optim.epochs, settings.objective, name, met)
-        record = _run(run, suggestion, settings, describe)
-        state, run_id, reason = record.state, record.run_id, record.reason
-        if record.value is not None:
-            met = (*met, Met(name, record.value))
-        if state != "complete":
-            break
-    if state == "complete":
-        settings.referee.whole.remote(suggestion.search, suggestion.number, met)
-    value = nan if state == "failed" else settings.objective.values(met)[-1]
-    tune.report({"value": value, "state": state, "run_id": run_id, "reason": reason})
 
+    def train(run: RunConfig, ask: Ask, describe: Describing) -> Record:
+        job = Job(
+            store=settings.store,
+            data=settings.data,
+            search=suggestion.search,
+            trial=suggestion.number,
+            suggested_at=None if describe.before else suggestion.suggested_at,
+            launcher=settings.resources.launcher,
+        )
+        return execute(run, job, settings, ask, describe)
 
-def _dropped(
-    run: RunConfig, suggestion: Suggestion, met: tuple[Met, ...], settings: SearchSettings
-) -> str:
-    """Why the next run of a trial is not to be trained, or nothing. Kept, so that a restarted
-    study knows it; a run that is done is never taken back."""
-    store = settings.store
-    if store.read(run.run_id) is not None:
-        return ""
-    reason = store.dropped(suggestion.name)
-    if not reason and suggestion.number:
-        question = (suggestion.search, suggestion.number, met)
-        try:
-            answer: Any = ray.get(settings.referee.dropped.remote(*question))
-        except RayError:
-            return ""  # its node is lost; a trial that goes on is never wrong
-        if reason := str(answer):
-            store.drop(suggestion.name, reason)
-    return reason
-
-
-def _run(
-    run: RunConfig, suggestion: Suggestion, settings: SearchSettings, describe: Describing
-) -> Record:
-    """Train one run of a trial, or show Tune the one that there is, and return its record."""
-    record = settings.store.read(run.run_id)
-    if record is not None:
-        _replay(record, settings.store, describe)
-        return record
-    first = not describe.before
-    job = Job(
+    rounds = Rounds(
+        base=settings.base,
+        objective=settings.objective,
+        searches=settings.searches,
         store=settings.store,
-        data=settings.data,
-        search=suggestion.search,
-        trial=suggestion.number,
-        suggested_at=suggestion.suggested_at if first else None,
-        launcher=settings.resources.launcher,
+        judge=FarReferee(settings.referee),
+        train=train,
+        tell=tune.report,
     )
-    rungs = first and suggestion.number > 0 and not settings.objective.several
-    ask = Asking(run, settings.referee) if rungs else _always
-    return execute(run, job, settings, ask, describe)
-
-
-def _replay(record: Record, store: RecordStore, describe: Describing) -> None:
-    """Show Ray a run of an earlier session as it went, so that its view stays whole."""
-    for row in store.epochs(record.run_id):
-        tune.report(describe(row))
+    tune.report(rounds.play(suggestion))
 
 
 def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
     """One run of a sweep; `config` holds its position in the list."""
     run = settings.runs[config["run"]]
-    block = Block(run.scenario, run.seed)
-    describe = Describing(run.optim.epochs, Objective(), block.name)
+    describe = Describing(run.optim.epochs, Objective(), Block(run.scenario, run.seed).name)
     record = settings.store.read(run.run_id)
     if record is None:
         job = Job(
@@ -154,28 +109,9 @@ def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
             trial=config["run"],
             launcher=settings.resources.launcher,
         )
-        record = execute(run, job, settings, _always, describe)
+        record = execute(run, job, settings, always, describe)
     else:
-        _replay(record, settings.store, describe)
+        for row in settings.store.epochs(record.run_id):
+            tune.report(describe(row))
     value = record.value if record.state == "complete" else nan
     tune.report({"value": value, "state": record.state, "run_id": record.run_id})
-
-
-def _always(row: Row) -> bool:
-    return True
-
-
-@dataclass(frozen=True)
-class Asking:
-    """Asks the referee at each epoch whether a run may go on."""
-
-    run: RunConfig
-    referee: Any
-
-    def __call__(self, row: Row) -> bool:
-        question = (self.run.run_id, str(self.run.scenario), int(row["epoch"]), row["value"])
-        try:
-            answer: Any = ray.get(self.referee.may_go_on.remote(*question))
-        except RayError:
-            return True  # its node is lost; a run that goes on is never wrong
-        return bool(answer)
