@@ -76,7 +76,9 @@ def summary(status: Status) -> list[str]:
 
 
 def render(status: Status, width: int) -> Group:
-    return Group(table(status, width), Text(), *(Text(line) for line in summary(status)))
+    """The whole picture as one thing, whose lines are broken where they are too long."""
+    lines = [Text(line, no_wrap=False, overflow="fold") for line in summary(status)]
+    return Group(table(status, width), Text(), *lines)
 
 
 def show(status: Status, console: Console) -> None:

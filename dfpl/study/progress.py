@@ -184,7 +184,7 @@ class Progress(tune.Callback):
 
 
 def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:8.4f}"
+    return " " * 8 if value is None else f"{value:8.4f}"
 
 
 def _left(seconds: float | None) -> str:

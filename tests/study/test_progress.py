@@ -110,7 +110,7 @@ def test_a_log_has_a_line_per_finished_trial_and_a_summary(
         # 5 s is the median now: 1 of both-50 and 2 of image-30
         "[2/5] both-50     trial 1    pruned     0.5000   best 0.6000   8 epochs saved"
         "   0:00:20 spent, 0:00:08 left",
-        "[3/5] image-30    trial 0    failed      0:00:20 spent, 0:00:05 left"
+        "[3/5] image-30    trial 0    failed              0:00:20 spent, 0:00:05 left"
         "   NonFiniteError: nan in epoch 3",
     ]
     assert lines[-5:] == [
@@ -249,10 +249,13 @@ def test_a_terminal_shows_a_table_in_place_a_few_times_a_second(
 def test_the_live_table_is_not_cut_off(store: RecordStore, clock: Clock, width: int) -> None:
     with progress_of(store, clock, terminal=True, width=width) as progress:
         end(progress, store, "both-50", 0, "complete", value=0.6, epochs=9)
+        end(progress, store, "both-50", 1, "failed", reason=f"{'a long reason ' * 12}END")
+        said = len(shown(progress))
         clock.now += 1
         progress.on_step_end(0, [])
-        text = shown(progress)
+        text = shown(progress)[said:]
     assert "0.6000" in text and "image-30" in text and "…" not in text
+    assert "END" in text
 
 
 @pytest.mark.parametrize("terminal", [True, False])
