@@ -51,7 +51,7 @@ class Race:
         Multi-objective trials are never dropped.
         """
         others = [n for n in self.whole[search] if n != trial]
-        if not others or self.objective.several:
+        if not others or not self.level or self.objective.several:
             return ""
         winner = max(others, key=lambda n: (self._value(self.whole[search][n]), -n))
         best = self.whole[search][winner]
@@ -100,13 +100,19 @@ def telling_order(
     blocks: Sequence[str], complete: Sequence[dict[str, float]], values: Sequence[float]
 ) -> list[str]:
     """The blocks, those first whose values go with the objective most closely over the complete
-    trials (correlation of ranks); as they are while fewer than five trials are complete."""
-    if len(complete) < 5:
+    trials (correlation of ranks); as they are while fewer than five trials are complete.
+
+    A block in which all trials are alike tells nothing and comes last.
+    """
+    if len(complete) < 5 or len(set(values)) == 1:
         return list(blocks)
     from scipy.stats import spearmanr
 
     def closeness(name: str) -> float:
-        found: Any = spearmanr([trial[name] for trial in complete], values)
-        return float(np.nan_to_num(found.statistic, nan=-1.0))
+        found = [trial[name] for trial in complete]
+        if len(set(found)) == 1:
+            return -1.0
+        correlation: Any = spearmanr(found, values)
+        return float(correlation.statistic)
 
     return sorted(blocks, key=lambda name: -closeness(name))

@@ -30,9 +30,7 @@ def starting_points(wanted: Sequence[Scenario], tried: Sequence[Tried], count: i
         for group in groups:
             if place < len(group) and group[place].point not in points:
                 points.append(group[place].point)
-            if len(points) == count:
-                return points
-    return points
+    return points[:count]
 
 
 def distance(scenario: Scenario, wanted: Sequence[Scenario]) -> tuple[bool, float]:
