@@ -83,16 +83,13 @@ def _near(wanted: BaseDistribution, value: Any, random: np.random.Generator) -> 
 def at_share(wanted: BaseDistribution, share: float) -> float | int:
     """The value at this share of the range from its low end, of the log range where it is one."""
     low, high, log = _range(wanted)
-    if log:
-        low, high = math.log(low), math.log(high)
-    value = low + share * (high - low)
-    value = math.exp(value) if log else value
+    value = low ** (1 - share) * high**share if log else (1 - share) * low + share * high
     if isinstance(wanted, IntDistribution):
         return round(value)
-    return min(max(value, _range(wanted)[0]), _range(wanted)[1])
+    return min(max(value, low), high)
 
 
-def share_of(wanted: BaseDistribution, value: float) -> float:
+def share_of(wanted: BaseDistribution, value: float | int) -> float:
     """Where a value lies in its range, 0 at the low end and 1 at the high one."""
     low, high, log = _range(wanted)
     if log:
