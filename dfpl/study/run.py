@@ -162,7 +162,7 @@ def search(
             transfer_from=options.transfer_from,
             prior_weight=options.prior_weight,
         ),
-        view=View(url, launch.store.name, console.print) if url else None,
+        view=View(url, launch.store.name, _say) if url else None,
     )
     settings = SearchSettings(
         **vars(launch),
@@ -266,6 +266,10 @@ def _referee(
             if found.outcome.state == "complete":
                 race.note(suggestion.search, suggestion.number, found.met)
     return RefereeActor.remote(halving, race)
+
+
+def _say(text: str) -> None:
+    console.print(text, markup=False)
 
 
 def _trial_name(trial: Any) -> str:

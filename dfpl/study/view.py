@@ -34,6 +34,10 @@ class View:
                 "sqlite:///trials.db"
             ) from None
 
+    def __reduce__(self) -> Any:
+        """Tune pickles what it is given; a connection cannot be."""
+        return View, (self.url, self.name, self.complain)
+
     def opened(self, search: str, values: int, trials: dict[str, FrozenTrial]) -> None:
         """Show a search anew: what an earlier session left there is replaced."""
 
