@@ -14,6 +14,7 @@ from dfpl.fields import ConfigError, FloatRange, IntRange
 from dfpl.study.objective import Kind, Objective
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.searcher import OptunaSearcher, Strategy
+from dfpl.study.view import View
 
 SPACE = {
     "method.alpha": FloatRange(0.01, 10.0, log=True),
@@ -35,6 +36,7 @@ def searcher_of(
     trials: int = 4,
     seed: int = 0,
     strategy: Strategy = ALONE,
+    view: View | None = None,
 ) -> OptunaSearcher:
     """The searcher of a session: built anew, it has only what lies in the folder."""
     return OptunaSearcher(
@@ -45,6 +47,7 @@ def searcher_of(
         trials=trials,
         store=RecordStore(folder / "study"),
         strategy=strategy,
+        view=view,
     )
 
 
@@ -183,9 +186,7 @@ def test_an_epoch_reported_again_after_a_restart_counts_once(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("objective", "value"), [("mean", 0.5), ("worst", 0.2)])
-def test_a_robust_trial_meets_all_scenarios(
-    tmp_path: Path, objective: Kind, value: float
-) -> None:
+def test_a_robust_trial_meets_all_scenarios(tmp_path: Path, objective: Kind, value: float) -> None:
     searcher = searcher_of(tmp_path, "both-50,image-30", objective)
     config = suggest(searcher, "a")
     assert config == {"search": objective, "trial": 0, **PAPER}
