@@ -8,7 +8,12 @@ from ray import tune
 
 from dfpl.fields import ConfigError
 
-Launcher = Literal["inline", "train"]
+Launcher = Literal["inline", "slot", "train"]
+"""`inline`: one worker, in the trial's own process, which is used again and again. `slot`: several,
+kept from trial to trial. `train`: Ray Train starts them anew for each run."""
+Wish = Launcher | Literal["auto"]
+HUNG_AFTER_S = 60.0
+DRIVER: dict[str, int | float] = {"memory": 1e6}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,22 +26,35 @@ class Resources:
     cpus_per_worker: int = 1
     concurrent: int
     """Trials at once."""
-
-    @property
-    def launcher(self) -> Launcher:
-        """One worker trains inside the trial's own, reused actor; several under Ray Train."""
-        return "inline" if self.workers == 1 else "train"
+    launcher: Launcher = "inline"
+    hung_after_s: float = HUNG_AFTER_S
+    """Seconds after which a worker that the others wait for counts as hung."""
 
     @property
     def per_worker(self) -> dict[str, int | float]:
         wanted: dict[str, int | float] = {"CPU": self.cpus_per_worker}
         return {**wanted, "GPU": self.gpus_per_worker} if self.gpus_per_worker else wanted
 
+    @property
+    def backend(self) -> str:
+        """How workers talk; NCCL refuses two on one GPU."""
+        return "nccl" if self.gpus_per_worker >= 1 else "gloo"
+
     def of_trial(self) -> dict[str, int | float] | tune.PlacementGroupFactory:
-        """What Tune reserves. Under Ray Train the trial is a driver that holds 1 MB (Tune allows
-        no empty request): its workers have a placement group of their own, and drivers must not
-        starve them."""
-        return self.per_worker if self.launcher == "inline" else {"memory": 1e6}
+        """What Tune reserves.
+
+        Beside its workers, a trial is a driver that holds 1 MB (Tune allows no empty request).
+        Those of a slot have the other bundles of its placement group. Under Ray Train they have a
+        placement group of their own, and drivers must not starve them.
+        """
+        match self.launcher:
+            case "inline":
+                return self.per_worker
+            case "slot":
+                workers = [dict(self.per_worker) for _ in range(self.workers)]
+                return tune.PlacementGroupFactory([DRIVER, *workers])
+            case "train":
+                return DRIVER
 
     def __str__(self) -> str:
         gpus = f" and {self.gpus_per_worker:g} GPU" if self.gpus_per_worker else ""
@@ -46,8 +64,23 @@ class Resources:
         )
 
 
+def choose(launcher: Wish, workers: int) -> Launcher:
+    """The launcher of a study: as wished, or that with the least overhead for its workers."""
+    if launcher == "inline" and workers > 1:
+        raise ConfigError(
+            f"--launcher inline is for one worker, not for {workers}; choose slot or train"
+        )
+    if launcher == "auto":
+        return "inline" if workers == 1 else "slot"
+    return launcher
+
+
 def fit_to_cluster(
-    workers: int, gpus_per_worker: float | None, concurrent: int | None
+    workers: int,
+    gpus_per_worker: float | None,
+    concurrent: int | None,
+    launcher: Wish = "auto",
+    hung_after_s: float = HUNG_AFTER_S,
 ) -> Resources:
     """Fit the wish to the cluster that is connected. Raises ConfigError if not one trial fits."""
     for name, value in (("--workers", workers), ("--concurrent", concurrent)):
@@ -70,5 +103,9 @@ def fit_to_cluster(
             f"{cpus:g} CPU and {gpus:g} GPU; lower --workers or --gpus-per-worker"
         )
     return Resources(
-        workers=workers, gpus_per_worker=wanted, concurrent=min(concurrent or room, room)
+        workers=workers,
+        gpus_per_worker=wanted,
+        concurrent=min(concurrent or room, room),
+        launcher=choose(launcher, workers),
+        hung_after_s=hung_after_s,
     )

@@ -1,28 +1,88 @@
-"""A run under Ray Train: one function per data-parallel worker, and how a trial starts them."""
+"""One of the workers of a run: the same alone, in a slot and under Ray Train."""
 
+import gc
 import os
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass
 
-import ray.train
-import ray.train.torch
-from ray.train import FailureConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
-from ray.tune.integration.ray_train import TuneReportCallback
+import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from dfpl.compute import Compute
 from dfpl.config import RunConfig
-from dfpl.distributed import of_rank_0
+from dfpl.distributed import of_rank_0, world_size
 from dfpl.fields import Row
-from dfpl.study.resources import Resources
+from dfpl.step import Wrap, same
+from dfpl.study.records import Record
+from dfpl.study.rounds import Ask
 from dfpl.study.trial import Job, run_once
 from dfpl.train import Runtime
 
+Tell = Callable[[Row], None]
+"""Told about an epoch."""
 
-def train_worker(config: dict[str, Any]) -> None:
-    """One of the workers of a run; rank 0 asks for the others whether the run may go on."""
-    run, job, ask = RunConfig.from_dict(config["run"]), config["job"], config["ask"]
-    device = ray.train.torch.get_device()
+
+class WorkersFailedError(RuntimeError):
+    """The workers of a run failed again and again; the message says how the last time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assignment:
+    """What every worker of a run is told."""
+
+    run: RunConfig
+    job: Job
+    ask: Ask
+    compute: Compute
+    checkpoint_every_s: float
+
+    def train(self, device: torch.device, report: Ask, wrap: Wrap = same) -> Record:
+        """Train the run in this process, on what Ray gave it, and return its record."""
+        runtime = Runtime(
+            device=device,
+            threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
+            compute=self.compute,
+            wrap=wrap,
+            report=report,
+            checkpoints=self.job.store.root / f"checkpoints/{self.run.run_id}",
+            checkpoint_every_s=self.checkpoint_every_s,
+        )
+        try:
+            return run_once(self.run, self.job, runtime)
+        finally:
+            _leave_device(device)
+
+
+def _leave_device(device: torch.device) -> None:
+    """Give back what torch would keep of a shared GPU until this process ends."""
+    if device.type == "cuda":
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def train_alone(assignment: Assignment, tell: Tell) -> Record:
+    """A run on one worker, in the trial's own process."""
+
+    def report(row: Row) -> bool:
+        tell(row)
+        return assignment.ask(row)
+
+    return assignment.train(own_device(), report)
+
+
+def own_device() -> torch.device:
+    """The first of the devices that Ray gave this process; it sees no others."""
+    return torch.device("cuda", 0) if torch.cuda.is_available() else torch.device("cpu")
+
+
+def train_rank(assignment: Assignment, device: torch.device, tell: Tell) -> Record:
+    """One rank's part of a run; rank 0 asks for the others whether the run may go on."""
+
+    def report(row: Row) -> bool:
+        answer = of_rank_0(lambda: assignment.ask(row))
+        tell(row)
+        return bool(answer)
 
     def wrap(model: nn.Module) -> nn.Module:
         return DistributedDataParallel(
@@ -31,49 +91,8 @@ def train_worker(config: dict[str, Any]) -> None:
             broadcast_buffers=False,  # statistics of the global batch are the same everywhere
         )
 
-    def report(row: Row) -> bool:
-        answer = of_rank_0(lambda: ask(row))
-        ray.train.report(config["describe"](row))
-        return bool(answer)
-
-    if of_rank_0(lambda: job.store.read(run.run_id) is not None):
-        return  # a worker died after the record was written
-    runtime = Runtime(
-        device=device,
-        threads=int(os.environ.get("OMP_NUM_THREADS", "1")),
-        compute=config["compute"],
-        wrap=wrap,
-        report=report,
-        checkpoints=job.store.root / f"checkpoints/{run.run_id}",
-        checkpoint_every_s=config["checkpoint_every_s"],
-    )
-    run_once(run, job, runtime)
-
-
-def fit_on_workers(
-    run: RunConfig,
-    job: Job,
-    resources: Resources,
-    settings: dict[str, Any],
-) -> None:
-    """Train a run on its own group of workers; returns when its record is written.
-
-    A worker that dies is replaced, and the group goes on from the last checkpoint.
-    """
-    trainer = TorchTrainer(
-        train_worker,
-        train_loop_config={"run": run.to_dict(), "job": job, **settings},
-        scaling_config=ScalingConfig(
-            num_workers=resources.workers,
-            use_gpu=resources.gpus_per_worker > 0,
-            resources_per_worker=resources.per_worker,
-        ),
-        torch_config=TorchConfig(backend="nccl" if resources.gpus_per_worker >= 1 else "gloo"),
-        run_config=ray.train.RunConfig(
-            name=run.run_id,
-            storage_path=str(job.store.root / "train"),
-            failure_config=FailureConfig(max_failures=2),
-            callbacks=[TuneReportCallback()],
-        ),
-    )
-    trainer.fit()
+    job = assignment.job
+    finished: Record | None = of_rank_0(lambda: job.store.read(assignment.run.run_id))
+    if finished is not None:
+        return finished  # a worker died after the record was written
+    return assignment.train(device, report, wrap if world_size() > 1 else same)
