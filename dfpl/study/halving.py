@@ -6,8 +6,17 @@ scheduler stops a trial from outside; with nested Ray Train runs that leaks thei
 """
 
 import math
+from bisect import bisect_right, insort
 from collections import defaultdict
 from dataclasses import dataclass, field
+
+
+@dataclass
+class Rung:
+    """The runs that came to a rung, and their values in ascending order."""
+
+    runs: set[str] = field(default_factory=set)
+    values: list[float] = field(default_factory=list)
 
 
 @dataclass
@@ -19,7 +28,8 @@ class SuccessiveHalving:
     grace: int
     """Epochs of the first rung; at `epochs` or above nothing is ever stopped."""
     reduction: int = 3
-    seen: dict[tuple[str, int], dict[str, float]] = field(default_factory=lambda: defaultdict(dict))
+    seen: dict[tuple[str, int], Rung] = field(default_factory=lambda: defaultdict(Rung))
+    """By scenario and epoch."""
 
     @property
     def rungs(self) -> list[int]:
@@ -38,7 +48,9 @@ class SuccessiveHalving:
         """
         if epoch not in self.rungs:
             return True
-        others = self.seen[scenario, epoch]
-        others[run_id] = value
-        better = sum(other > value for other in others.values())
-        return better < max(1, math.ceil(len(others) / self.reduction))
+        rung = self.seen[scenario, epoch]
+        if run_id not in rung.runs:
+            rung.runs.add(run_id)
+            insort(rung.values, value)
+        better = len(rung.values) - bisect_right(rung.values, value)
+        return better < max(1, math.ceil(len(rung.values) / self.reduction))

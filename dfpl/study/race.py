@@ -28,6 +28,9 @@ from dfpl.study.objective import Met, Objective
 LEVEL = 0.05
 """Chance, at each test, to drop a config that would have won."""
 
+REMEMBERED = 200
+"""Whole trials by which the spread is judged."""
+
 
 @dataclass
 class Race:
@@ -42,8 +45,11 @@ class Race:
     """By search and trial, the value of each block."""
 
     def note(self, search: str, trial: int, met: Sequence[Met]) -> None:
-        """Remember a trial that met all blocks."""
-        self.whole[search][trial] = {one.block: one.value for one in met}
+        """Remember a trial that met all blocks; of many the last ones, and the best."""
+        whole = self.whole[search]
+        whole[trial] = {one.block: one.value for one in met}
+        if len(whole) > REMEMBERED:
+            del whole[next(n for n in whole if n != self._winner(search))]
 
     def dropped(self, search: str, trial: int, met: Sequence[Met]) -> str:
         """The reason to drop a trial that has met some of its blocks, or nothing.
@@ -53,7 +59,7 @@ class Race:
         others = [n for n in self.whole[search] if n != trial]
         if not others or not self.level or self.objective.several:
             return ""
-        winner = max(others, key=lambda n: (self._value(self.whole[search][n]), -n))
+        winner = self._winner(search, without=trial)
         best = self.whole[search][winner]
         values = {one.block: one.value for one in met}
         hoped = self._hoped(search, values, best)
@@ -63,6 +69,10 @@ class Race:
             f"racing dropped it after {len(values)} of {len(best)} runs: it may reach "
             f"{hoped:.4f}, and trial {winner} has {self._value(best):.4f}"
         )
+
+    def _winner(self, search: str, without: int = -1) -> int:
+        whole = self.whole[search]
+        return max((n for n in whole if n != without), key=lambda n: (self._value(whole[n]), -n))
 
     def _value(self, values: dict[str, float]) -> float:
         return self.objective.values([Met(name, value) for name, value in values.items()])[0]

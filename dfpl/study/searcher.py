@@ -38,6 +38,11 @@ OPTUNA_STATE = {
     "failed": TrialState.FAIL,
 }
 
+MEMORY = 1000
+"""Trials that a sampler is left with when it knows twice as many."""
+RECENT = 200
+"""Complete trials by which the order of blocks is chosen."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Strategy:
@@ -67,6 +72,8 @@ class _Search:
     whole: list[tuple[dict[str, float], float]] = field(default_factory=list)
     """Values of each block and of the objective, of its complete trials."""
     suggested: list[Point] = field(default_factory=list)
+    on_grid: int = 0
+    """How many of them were points of the grid."""
 
 
 class OptunaSearcher(Searcher):
@@ -196,27 +203,41 @@ class OptunaSearcher(Searcher):
 
     def _open(self, name: str, blocks: list[Block], waiting: list[Suggestion]) -> _Search:
         """Rebuild a search from what earlier sessions suggested and recorded."""
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        directions = [StudyDirection.MAXIMIZE] * (2 if self.objective.several else 1)
-        study = optuna.create_study(study_name=name, directions=directions)
-        search = _Search(study, {block.name: block for block in blocks})
+        search = _Search(self._study(name), {block.name: block for block in blocks})
         known = [(self.finished(one), one) for one in waiting]
         known.sort(key=lambda pair: (pair[0] is not None, pair[1].number))
         for found, suggestion in known:
             search.waiting.append(suggestion)
-            search.suggested.append(suggestion.point)
+            self._count(search, suggestion)
             if found is not None:
-                search.study.add_trial(self._frozen(suggestion, found))
                 self._note(search, suggestion, found)
+        trials = [self._frozen(one, found) for found, one in known if found is not None]
+        search.study.add_trials(memorable(trials))
         if self.view is not None:
             self.view.opened(
                 name,
-                len(directions),
+                len(search.study.directions),
                 {s.name: self._frozen(s, found) for found, s in known if found is not None},
             )
         return search
 
+    def _study(self, name: str) -> optuna.Study:
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        directions = [StudyDirection.MAXIMIZE] * (2 if self.objective.several else 1)
+        return optuna.create_study(study_name=name, directions=directions)
+
+    def _forget(self, search: _Search) -> None:
+        """Start the sampler's memory anew with what is worth remembering and what is running."""
+        trials = search.study.get_trials(deepcopy=False)
+        search.study = self._study(search.study.study_name)
+        search.study.add_trials(memorable([trial for trial in trials if trial.state.is_finished()]))
+        for trial_id, (suggestion, trial) in self.running.items():
+            if trial is not None and suggestion.search == search.study.study_name:
+                self.running[trial_id] = (suggestion, self._ask(search, suggestion.point))
+
     def _new(self, search: _Search) -> tuple[Suggestion, optuna.Trial]:
+        if len(search.study.get_trials(deepcopy=False)) >= 2 * MEMORY:
+            self._forget(search)
         name, number = search.study.study_name, search.count
         search.count += 1
         seed = self._seed(name, number)
@@ -236,7 +257,7 @@ class OptunaSearcher(Searcher):
             origin=origin,
             attributes=_of_the_sampler(search.study),
         )
-        search.suggested.append(suggestion.point)
+        self._count(search, suggestion)
         suggestion.write(self.store.root)
         return suggestion, trial
 
@@ -252,27 +273,19 @@ class OptunaSearcher(Searcher):
                 if point not in search.suggested:
                     return "transfer", point
         if self.strategy.sampler == "grid":
-            return "grid", self._next_of_grid(search)
+            return "grid", grid_point(self.space, search.on_grid, self._seed("grid", 0))
         weight = self.strategy.prior_weight
         if np.random.default_rng(seed).random() < weight / (weight + number):
             return "prior", prior_point(self.space, self.paper, seed)
         return "sampler", None
-
-    def _next_of_grid(self, search: _Search) -> Point | None:
-        """The first point of the shuffled grid that was not suggested; random ones after it."""
-        for place in range(len(search.suggested) + 1):
-            point = grid_point(self.space, place, self._seed("grid", 0))
-            if point not in search.suggested:
-                return point
-        return None
 
     def _order(self, search: _Search) -> list[str]:
         """The blocks, most telling first; as they are where order does not matter."""
         names = list(search.blocks)
         if len(names) < 3 or self.objective.several:
             return names
-        values = [value for _, value in search.whole]
-        return telling_order(names, [met for met, _ in search.whole], values)
+        recent = search.whole[-RECENT:]
+        return telling_order(names, [met for met, _ in recent], [value for _, value in recent])
 
     def _ask(self, search: _Search, point: Point | None) -> optuna.Trial:
         if point is not None:
@@ -283,6 +296,11 @@ class OptunaSearcher(Searcher):
         """Suggestion n depends on the seed, n and what was told, not on interruptions."""
         text = json.dumps([self.base.seed, search, number])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
+
+    @staticmethod
+    def _count(search: _Search, suggestion: Suggestion) -> None:
+        search.suggested.append(suggestion.point)
+        search.on_grid += suggestion.origin == "grid"
 
     def _note(self, search: _Search, suggestion: Suggestion, found: Ended) -> None:
         """Remember what other searches and the order of blocks can learn from."""
@@ -306,6 +324,17 @@ class OptunaSearcher(Searcher):
 
     def _running(self, suggestion: Suggestion) -> FrozenTrial:
         return frozen(suggestion, None, self.space)
+
+
+def memorable(trials: list[FrozenTrial]) -> list[FrozenTrial]:
+    """What a sampler is given of more than 2,000 finished trials, as its time grows with them: the
+    best half thousand that are complete, and the last half thousand."""
+    if len(trials) < 2 * MEMORY:
+        return trials
+    complete = [place for place, trial in enumerate(trials) if trial.state == TrialState.COMPLETE]
+    best = sorted(complete, key=lambda place: -sum(trials[place].values))[: MEMORY // 2]
+    kept = {*best, *range(len(trials) - MEMORY // 2, len(trials))}
+    return [trials[place] for place in sorted(kept)]
 
 
 def frozen(

@@ -25,7 +25,7 @@ def test_asking_twice_counts_once() -> None:
     assert halving.go_on("a", "both-50", 3, 0.9)
     assert not halving.go_on("b", "both-50", 3, 0.1)
     assert not halving.go_on("b", "both-50", 3, 0.1)
-    assert len(halving.seen["both-50", 3]) == 2
+    assert len(halving.seen["both-50", 3].values) == 2
 
 
 def test_scenarios_are_not_compared_with_each_other() -> None:
