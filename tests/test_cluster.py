@@ -154,7 +154,7 @@ def environment(repository: Path, **more: str) -> dict[str, str]:
 
 def test_the_local_head_is_closed_whatever_the_caller_has_set(repository: Path) -> None:
     done = subprocess.run(
-        ["bash", "cluster/local.sh", ".venv/bin", "mine", "--trials", "2"],
+        ["bash", "cluster/local.sh", ".venv/bin", "mine", "--dashboard-host", "0.0.0.0"],
         cwd=repository,
         env=environment(repository),
         capture_output=True,
@@ -162,14 +162,17 @@ def test_the_local_head_is_closed_whatever_the_caller_has_set(repository: Path) 
         timeout=60,
     )
     assert done.returncode == 0, done.stderr
-    head, ready, job = calls(repository, "ray")
-    for call in (head, ready, job):
-        assert call.startswith(
-            "token  600 "
-        )  # token mode, no token in the environment, a private file
+    made = calls(repository, "ray")
+    # token mode, none in the environment, and a file that is private
+    assert all(call.startswith("token  600 ") for call in made)
+    (head,) = [call for call in made if " start " in call]
+    (job,) = [call for call in made if "studies/" in call]
     assert "--node-ip-address=127.0.0.1" in head and "--dashboard-host=127.0.0.1" in head
+    assert (
+        "0.0.0.0" not in head
+    )  # what follows the name goes to the study, which knows no such option
     assert re.search(r"--address http://127\.0\.0\.1:\d+ --working-dir \.", job)
-    assert job.endswith(f"--storage {repository}/runs --name mine --trials 2")
+    assert job.endswith(f"--storage {repository}/runs --name mine --dashboard-host 0.0.0.0")
     assert "export RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0" in text_of("local.sh")
 
 
@@ -594,10 +597,10 @@ def test_the_ray_of_all_files_is_the_one_of_the_constraints() -> None:
 
 def test_all_files_name_one_image_of_this_version() -> None:
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    named = {
-        image for name in TESTS for image in re.findall(r"registry\S+/dfpl:[\w.]+", text_of(name))
-    }
-    assert named == {f"registry.example.org/dfpl:{version}"}
+    text = "".join(text_of(name) for name in TESTS)
+    assert set(re.findall(r"/dfpl:([\w.]+)", text)) == {version}
+    manifests = text_of("rayjob.yaml") + text_of("volumes.yaml")
+    assert set(re.findall(r"image: (\S+):", manifests)) == {"registry.example.org/dfpl"}
 
 
 # Commands
@@ -611,3 +614,17 @@ def test_the_commands_of_the_readme_name_files_and_options_that_exist(name: str)
             assert (ROOT / path).is_file(), path
     for arguments in re.findall(r"studies/tune_dvm\.py ((?:--[\w-]+ [\w./:{}$-]+ ?)+)", text):
         parse(Plan(name="x", source="dvm", base={}), SearchOptions(), shlex.split(arguments))
+
+
+def test_the_commands_of_the_readme_are_valid_shell() -> None:
+    commands = re.findall(r"^    .*$", text_of("README.md"), re.M)
+    assert len(commands) > 30
+    text = "\n".join(commands).replace("FILE\n", '"$file"\n')
+    done = subprocess.run(["bash", "-n", "-c", text], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_every_value_that_is_to_be_changed_is_changed_by_a_command_of_the_readme() -> None:
+    names = {name for file in TESTS for name in re.findall(r"CHANGE-\w+", text_of(file))}
+    replaced = set(re.findall(r"s[/|](CHANGE-\w+)[/|]", text_of("README.md")))
+    assert names == replaced
