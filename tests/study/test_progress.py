@@ -197,6 +197,26 @@ def test_a_sweep_is_followed_by_its_runs(store: RecordStore, clock: Clock) -> No
     assert "driver    ended" in lines
 
 
+def test_an_event_reads_the_files_of_its_trial_alone(
+    store: RecordStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with progress_of(store, clock, trials={"both-50": 99}) as progress:
+        for number in range(9):
+            end(progress, store, "both-50", number, "complete", value=0.6)
+        read: list[str] = []
+        original = Storage.read
+
+        def noting(self: Storage, name: str) -> bytes:
+            read.append(name)
+            return original(self, name)
+
+        monkeypatch.setattr(Storage, "read", noting)
+        monkeypatch.setattr(Storage, "names", None)
+        end(progress, store, "both-50", 9, "complete", value=0.7)
+        assert read == ["both-50-00009.json", "both-50-9.json"]
+        assert progress.status().searches[0].best == 0.7
+
+
 def test_heartbeats_are_left_every_few_seconds(
     store: RecordStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import test_s3
 from rich.console import Console
 from samples import make_packed, make_run
 
@@ -26,6 +27,7 @@ from dfpl.study.status import SearchStatus, Status, Watch, eta
 
 BASE = make_run(make_packed(), optim__epochs=9)
 NOW = 1_800_000_000.0
+bucket = test_s3.bucket
 OPTIONAL: dict[str, Any] = {"value": None, "reason": "", "epochs": 0, "seconds": 0.0}
 
 
@@ -263,6 +265,19 @@ def test_the_books_of_some_searches_leave_the_others_unread(searched: RecordStor
     ledger = Ledger(searched.root, ["image-30"])
     ledger.refresh()
     assert ledger.ended == {("image-30", 0)}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of boto3 under moto
+def test_a_study_in_a_bucket_is_seen_as_one_on_a_disk(
+    searched: RecordStore, bucket: str, tmp_path: Path
+) -> None:
+    root = Storage(bucket) / "study"
+    with pytest.raises(StorageError, match=r"no study in s3://results/runs/study\?scheme=http"):
+        Status.of(root)
+    place = Path(searched.root.path)
+    for path in place.rglob("*.json"):
+        root.write(path.relative_to(place).as_posix(), path.read_bytes())
+    assert Status.of(root) == of(searched)
 
 
 def test_a_folder_that_is_no_study_is_named_with_the_way_out(tmp_path: Path) -> None:
