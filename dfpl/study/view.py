@@ -4,6 +4,7 @@
 be written there is said once and costs the study nothing.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -30,13 +31,15 @@ class View:
             self.storage = optuna.storages.get_storage(url)
         except Exception as error:  # of whichever database
             raise ConfigError(
-                f"--optuna-storage {url} cannot be opened: {_line(error)}; give for instance "
-                "sqlite:///trials.db"
+                f"--optuna-storage {shown(url)} cannot be opened: {_line(error)}; "
+                "give for instance sqlite:///trials.db"
             ) from None
 
-    def __reduce__(self) -> Any:
-        """Tune pickles what it is given; a connection cannot be."""
-        return View, (self.url, self.name, self.complain)
+    def __getstate__(self) -> dict[str, Any]:
+        """Tune keeps a copy of the searcher that nothing reads: there a view shows nothing, and
+        holds no connection and no password."""
+        alone: dict[str, Any] = {"url": "", "storage": None, "studies": {}, "complain": print}
+        return {**vars(self), **alone, "broken": True}
 
     def opened(self, search: str, values: int, trials: dict[str, FrozenTrial]) -> None:
         """Show a search anew: what an earlier session left there is replaced."""
@@ -92,9 +95,14 @@ class View:
         except Exception as error:  # of whichever database; the records are not touched
             self.broken = True
             self.complain(
-                f"--optuna-storage {self.url} could not be written ({_line(error)}); the study "
-                "goes on without it, and dfpl optuna writes it afterwards"
+                f"--optuna-storage {shown(self.url)} could not be written ({_line(error)}); the "
+                "study goes on without it, and dfpl optuna writes it afterwards"
             )
+
+
+def shown(url: str) -> str:
+    """The URL without its password."""
+    return re.sub(r"(//[^:/@]*):[^/]*@", r"\1:***@", url)
 
 
 def _line(error: Exception) -> str:

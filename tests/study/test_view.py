@@ -4,6 +4,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,13 @@ from wsgiref.util import setup_testing_defaults
 import optuna
 import pytest
 from optuna.trial import FrozenTrial, TrialState
+from ray import cloudpickle
 from test_searcher import finish, record, report, searcher_of, suggest
 
 from dfpl.fields import ConfigError
 from dfpl.study.objective import Kind
 from dfpl.study.searcher import OptunaSearcher
-from dfpl.study.view import View
+from dfpl.study.view import View, shown
 
 
 class Watched:
@@ -233,3 +235,28 @@ def test_a_storage_that_cannot_be_opened_is_refused(url: str) -> None:
     assert str(refused.value).startswith(f"--optuna-storage {url} cannot be opened: ")
     assert str(refused.value).endswith("give for instance sqlite:///trials.db")
     assert "\n" not in str(refused.value)
+
+
+def test_a_password_is_not_shown() -> None:
+    url = "postgresql+nothing://me:se:cr@t@host:5432/trials"
+    assert shown(url) == "postgresql+nothing://me:***@host:5432/trials"
+    assert shown("sqlite:///trials.db") == "sqlite:///trials.db"
+    with pytest.raises(ConfigError) as refused:
+        View(url, "made_up", print)
+    assert "se:cr" not in str(refused.value)
+
+
+def test_tune_can_keep_a_copy_of_a_searcher_that_is_watched(watched: Watched) -> None:
+    lock = threading.RLock()  # as rich's console has one
+
+    def complain(text: str) -> None:
+        with lock:
+            watched.said.append(text)
+
+    view = View(watched.url, "made_up", complain)
+    searcher = searcher_of(watched.folder, view=view)
+    suggest(searcher, "a")
+    copied: OptunaSearcher = cloudpickle.loads(cloudpickle.dumps(searcher))
+    finish(copied, "a", {"search": "both-50", "trial": 0, **copied.paper})
+    assert watched.seen().trials[0].state == TrialState.RUNNING
+    assert watched.url.encode() not in cloudpickle.dumps(searcher)
