@@ -11,9 +11,10 @@ from samples import make_packed, make_run
 
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import ConfigError, FloatRange, IntRange
-from dfpl.study.objective import Kind, Objective
+from dfpl.study.objective import Kind, Met, Objective
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.searcher import OptunaSearcher, Strategy
+from dfpl.study.suggestion import Suggestion
 from dfpl.study.view import View
 
 SPACE = {
@@ -32,7 +33,7 @@ ALONE = Strategy(transfer=0, prior_weight=0.0)
 def searcher_of(
     folder: Path,
     scenarios: str = "both-50",
-    objective: Kind = "each",
+    objective: Kind | Objective = "each",
     trials: int = 4,
     seed: int = 0,
     strategy: Strategy = ALONE,
@@ -42,7 +43,7 @@ def searcher_of(
     return OptunaSearcher(
         base=BASE.with_values({"seed": seed}),
         space=SPACE,
-        objective=Objective(kind=objective),
+        objective=objective if isinstance(objective, Objective) else Objective(kind=objective),
         scenarios=parse_scenarios(scenarios),
         trials=trials,
         store=RecordStore(folder / "study"),
@@ -77,7 +78,7 @@ def record(searcher: OptunaSearcher, config: Config, at: int, **values: Any) -> 
     facts: Config = {"state": "complete", "value": quality(config), "epochs": 4}
     facts |= {"run_id": run.run_id, "study": "study", "search": config["search"]}
     facts |= {"trial": config["trial"], "scenario": str(run.scenario)}
-    facts["config"] = {"seed": run.seed}
+    facts["config"] = run.to_dict()
     searcher.store.save(Record(**{**facts, **values}), [], None)
 
 
@@ -304,6 +305,204 @@ def test_more_trials_go_on_and_fewer_stop_sooner(tmp_path: Path) -> None:
     fewer = searcher_of(tmp_path, trials=1)
     assert suggest(fewer, "a")["trial"] in (0, 2)
     assert fewer.suggest("b") == Searcher.FINISHED
+
+
+def origins(searcher: OptunaSearcher, search: str = "both-50") -> list[str]:
+    """Where the points of a search are from, as its suggestion files say."""
+    found = Suggestion.read_all(searcher.store.root)
+    return [one.origin for one in found if one.search == search]
+
+
+def played(searcher: OptunaSearcher, count: int) -> list[Config]:
+    """So many trials one after another, each complete; and what was suggested."""
+    configs = []
+    for number in range(count):
+        config = suggest(searcher, str(number))
+        for at in range(len(searcher.runs(config["search"], point_of(config)))):
+            record(searcher, config, at)
+        searcher.on_trial_complete(str(number), {})
+        configs.append(config)
+    return configs
+
+
+@pytest.mark.parametrize(("weight", "origin"), [(0.0, "sampler"), (1e9, "prior")])
+def test_the_weight_of_the_prior_says_where_points_are_from(
+    tmp_path: Path, weight: float, origin: str
+) -> None:
+    searcher = searcher_of(tmp_path, trials=12, strategy=Strategy(transfer=0, prior_weight=weight))
+    configs = played(searcher, 12)
+    assert origins(searcher) == ["paper"] + [origin] * 11
+    assert len({str(point_of(config)) for config in configs}) == 12
+
+
+def test_the_prior_fades_with_the_number_of_trials(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, trials=80, strategy=Strategy(sampler="random", transfer=0))
+    played(searcher, 80)
+    found = [origin == "prior" for origin in origins(searcher)[1:]]
+    # the sum over n from 1 to 79 of 2 / (2 + n) is 6.97, its standard deviation 2.2
+    assert 2 <= sum(found) <= 13
+    assert sum(found[:20]) > sum(found[-20:])
+
+
+def test_the_next_search_starts_from_the_best_of_the_nearest_scenarios(tmp_path: Path) -> None:
+    strategy = Strategy(transfer=3, prior_weight=0.0)
+    searcher = searcher_of(tmp_path, "both-50,image-30,both-70", trials=6, strategy=strategy)
+    configs = played(searcher, 18)
+    names = ["both-50"] * 6 + ["image-30"] * 6 + ["both-70"] * 6
+    assert [config["search"] for config in configs] == names  # one after another
+    by_name = {name: [c for c in configs if c["search"] == name] for name in names}
+    best = {
+        name: [point_of(c) for c in sorted(found, key=quality, reverse=True)]
+        for name, found in by_name.items()
+    }
+    assert origins(searcher, "both-50") == ["paper"] + ["sampler"] * 5
+    for name in ("image-30", "both-70"):
+        assert origins(searcher, name) == ["paper"] + ["transfer"] * 3 + ["sampler"] * 2
+    # the paper's own point is not given again, wherever it was among the best
+    expected = [point for point in best["both-50"] if point != PAPER][:3]
+    assert [point_of(config) for config in by_name["image-30"]][1:4] == expected
+    first = next(point for point in best["both-50"] if point != PAPER)
+    assert point_of(by_name["both-70"][1]) == first  # of both-50, which is nearer than image-30
+
+
+def test_a_search_starts_from_an_earlier_studys_best(tmp_path: Path) -> None:
+    earlier = RecordStore(tmp_path / "earlier")
+    points = [{"method.alpha": alpha, "method.num_prototypes": 9} for alpha in (0.3, 0.1, 3.0)]
+    for point, value in zip(points, (0.7, 0.9, 0.8), strict=True):
+        run = BASE.with_values({**point, "scenario.rate": 0.3})
+        facts: Config = {"study": "earlier", "search": "both-30", "trial": 0, "value": value}
+        facts |= {"run_id": run.run_id, "scenario": "both-30", "state": "complete"}
+        earlier.save(Record(**facts, config=run.to_dict()), [], None)
+    strategy = Strategy(transfer=2, prior_weight=0.0, transfer_from=str(tmp_path / "earlier"))
+    searcher = searcher_of(tmp_path, trials=4, strategy=strategy)
+    configs = played(searcher, 4)
+    assert [config["method.alpha"] for config in configs[:3]] == [1.0, 0.1, 3.0]
+    assert [config["method.num_prototypes"] for config in configs[:3]] == [5, 9, 9]
+    assert origins(searcher) == ["paper", "transfer", "transfer", "sampler"]
+
+
+def test_an_earlier_study_without_fitting_runs_is_refused(tmp_path: Path) -> None:
+    strategy = Strategy(transfer_from=str(tmp_path / "earlier"))
+    with pytest.raises(ConfigError) as refused:
+        searcher_of(tmp_path, strategy=strategy)
+    assert str(refused.value) == (
+        f"--transfer-from {tmp_path}/earlier holds no complete run of method dfpl whose values "
+        "lie in this search space"
+    )
+
+
+def test_a_pareto_trial_is_told_with_two_values_and_what_is_pruned_with_none(
+    tmp_path: Path,
+) -> None:
+    searcher = searcher_of(tmp_path, "both-50,image-30", "pareto")
+    a, b, c = (suggest(searcher, name) for name in "abc")
+    report(searcher, "a", 0.1, 0.2)
+    for at, value in enumerate((0.9, 0.3, 0.5)):
+        record(searcher, a, at, value=value)
+    record(searcher, b, 0, value=0.8)
+    record(searcher, b, 1, state="pruned", value=0.2, reason="by hand")
+    record(searcher, c, 0, value=None, state="failed", reason="not finite")
+    for name in "abc":
+        searcher.on_trial_complete(name, {})
+    after = searcher_of(tmp_path, "both-50,image-30", "pareto")
+    for one in (searcher, after):
+        found = told(one, "pareto")
+        assert [trial.state for trial in found] == [
+            TrialState.COMPLETE,
+            TrialState.PRUNED,
+            TrialState.FAIL,
+        ]
+        assert found[0].values == [0.9, 0.3]
+        assert [trial.values for trial in found[1:]] == [None, None]
+        assert [trial.intermediate_values for trial in found] == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("kind", ["mean", "worst", "cvar"])
+def test_the_race_ends_a_trial_alike_in_the_living_and_in_the_rebuilt_study(
+    tmp_path: Path, kind: Kind
+) -> None:
+    reason = "racing dropped it after 2 of 3 runs"
+    before = searcher_of(tmp_path, "both-50,image-30,image-70", kind)
+    config = suggest(before, "a")
+    reached = Objective(kind=kind).values([Met("both-50/0", 0.8), Met("image-30/0", 0.4)])[0]
+    record(before, config, 0, value=0.8)
+    record(before, config, 1, value=0.4)
+    report(before, "a", *[0.8] * 4, *[0.5] * 3, reached)
+    before.store.drop(f"{kind}-00000", reason)
+    before.on_trial_complete("a", {})
+    after = searcher_of(tmp_path, "both-50,image-30,image-70", kind)
+    for searcher in (before, after):
+        (trial,) = told(searcher, kind)
+        assert trial.state == TrialState.PRUNED
+        assert trial.user_attrs["reason"] == reason
+        assert trial.last_step == 8  # epochs of both runs
+        assert trial.value == trial.intermediate_values[8] == pytest.approx(reached)
+    assert told(after, kind)[0].user_attrs["epochs"] == 8
+
+
+def robust(folder: Path, strategy: Strategy = ALONE) -> OptunaSearcher:
+    scenarios = "both-30,image-30,tabular-30"
+    return searcher_of(folder, scenarios, "worst", trials=9, strategy=strategy)
+
+
+def in_blocks(searcher: OptunaSearcher, config: Config) -> None:
+    """Play a trial that is worst in tabular-30, where the points differ most."""
+    (suggestion, _), *_ = searcher.running.values()
+    value = quality(config)
+    values = {"both-30/0": 0.9, "image-30/0": 0.7 + value / 99, "tabular-30/0": value / 2}
+    for at, block in enumerate(suggestion.blocks):
+        runs = searcher.runs("worst", point_of(config), suggestion.blocks)
+        assert suggestion.run_ids[at] == runs[at].run_id
+        place = list(values).index(block)
+        record(searcher, config, place, value=values[block])
+    searcher.on_trial_complete("a", {})
+
+
+def test_blocks_that_tell_most_come_first_in_the_order_that_is_noted(tmp_path: Path) -> None:
+    as_given = ["both-30/0", "image-30/0", "tabular-30/0"]
+    telling = ["image-30/0", "tabular-30/0", "both-30/0"]  # two tell the same, one nothing
+    for number in range(9):
+        searcher = robust(tmp_path)  # a new session each time: the order is kept with the trial
+        config = suggest(searcher, "a")
+        while searcher.running["a"][1] is None:
+            searcher.on_trial_complete("a", {})
+            config = suggest(searcher, "a")
+        in_blocks(searcher, config)
+        assert config["trial"] == number
+    found = list(Suggestion.read_all(RecordStore(tmp_path / "study").root))
+    assert [one.blocks for one in found] == [as_given] * 5 + [telling] * 4
+
+
+def suggested_despite(folder: Path, tests: list[float], earlier: str = "") -> list[Any]:
+    """All that is suggested where records have these numbers of the test split, in two sessions,
+    of which the second knows the records alone."""
+    strategy = Strategy(transfer=2, transfer_from=earlier)
+    for upto in (9, 24):
+        searcher = searcher_of(folder, "both-50,image-30", trials=12, strategy=strategy)
+        for number in range(upto):
+            config = suggest(searcher, str(number))
+            if searcher.running[str(number)][1] is not None:
+                metrics = {"val/accuracy": quality(config)}
+                metrics |= {f"test/{n}/accuracy": tests[number] for n in ("scenario", "both")}
+                record(searcher, config, 0, metrics=metrics)
+            searcher.on_trial_complete(str(number), {"test/scenario/accuracy": tests[number]})
+    found = Suggestion.read_all(RecordStore(folder / "study").root)
+    return [(one.point, one.blocks, one.run_ids, one.origin) for one in found]
+
+
+def test_no_test_number_reaches_the_searcher(tmp_path: Path) -> None:
+    """Suggestions are the same to the last bit whatever the records say about the test split."""
+    tests = [number / 24 for number in range(24)]
+    first = suggested_despite(tmp_path / "true", tests)
+    assert {origin for *_, origin in first} == {"paper", "transfer", "prior", "sampler"}
+    assert suggested_despite(tmp_path / "permuted", tests[::-1]) == first
+    absurd = [1e300 * (-1) ** number for number in range(24)]
+    assert suggested_despite(tmp_path / "absurd", absurd) == first
+    after_true, after_absurd = (
+        suggested_despite(tmp_path / f"after_{name}", tests, str(tmp_path / name / "study"))
+        for name in ("true", "absurd")
+    )
+    assert after_true == after_absurd != first
 
 
 def test_a_base_outside_the_space_is_refused(tmp_path: Path) -> None:
