@@ -110,7 +110,7 @@ def _counts(trials: list[Ended | None]) -> dict[str, int]:
 
 def table(store: RecordStore) -> Table:
     """Per scenario: best value with its interval, the paper's point, trials by state; under one
-    config for all scenarios its objective, too."""
+    config for all scenarios, and of several seeds, the objective, too."""
     metric = store.root.read_json("study.json")["base"]["metric"]
     shown = Table(title=f"Best configs of {store.name}, by val/{metric}")
     for heading in ("scenario", "best [95 %]", "trial", "paper's config [95 %]"):
@@ -118,14 +118,16 @@ def table(store: RecordStore) -> Table:
     for heading in ("complete", "pruned", "failed"):
         shown.add_column(heading, justify="right")
     found = best(store)
-    last = ""
+    last = ("", "")
     for entry in found:
         paper = "-" if entry.paper is None else value_with_interval(entry.paper, metric)
         value, trial = value_with_interval(entry.record, metric), str(entry.record.trial)
-        if entry.search != entry.scenario and trial != last:
+        alone = entry.search == entry.scenario
+        if (entry.search, trial) != last and not (alone and entry.values == (entry.record.value,)):
             objective = ", ".join(f"{number:.4f}" for number in entry.values)
-            shown.add_row(f"{entry.search} of all", objective, trial, "", *_shown(entry.counts))
-        last = trial
+            title = f"{entry.search} of all seeds" if alone else f"{entry.search} of all"
+            shown.add_row(title, objective, trial, "", *_shown(entry.counts))
+        last = (entry.search, trial)
         shown.add_row(entry.scenario, value, trial, paper, *_shown(entry.counts))
     for search, trials in _trials(store).items():
         if search not in {entry.search for entry in found}:
@@ -185,14 +187,11 @@ def read_export(
         raise ConfigError(
             f"{path} is no export of a study ({error}); make one with: dfpl best RUN_DIR"
         ) from None
-    chosen = [
-        entry
-        for entry in configs
-        if scenario in ("", entry["scenario"]) and trial in (None, entry.get("trial"))
-    ]
+    here = [entry for entry in configs if scenario in ("", entry["scenario"])]
+    chosen = [entry for entry in here if trial in (None, entry.get("trial"))]
     if len(chosen) != 1:
         known = ", ".join(dict.fromkeys(entry["scenario"] for entry in configs))
-        trials = sorted({entry["trial"] for entry in chosen if "trial" in entry})
+        trials = sorted({entry["trial"] for entry in here if "trial" in entry})
         several = f", and of its trials {trials} one with --trial" if len(trials) > 1 else ""
         raise ConfigError(
             f"{path} holds the scenarios {known}; choose one with --scenario{several}"

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from rich.console import Console
 from samples import make_packed, make_run
@@ -13,7 +14,7 @@ from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError
 from dfpl.storage import Storage
-from dfpl.study.best import best, export, read_export, table
+from dfpl.study.best import best, export, front, read_export, table
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.suggestion import Suggestion
 
@@ -61,9 +62,10 @@ def record_of(run: RunConfig, search: str, number: int, end: Any) -> Record:
     )
 
 
-def new_store(folder: Path, objective: str = "each") -> RecordStore:
+def new_store(folder: Path, objective: str = "each", **settings: Any) -> RecordStore:
     store = RecordStore(folder / "study")
-    store.root.write_json("study.json", {"base": {"metric": "accuracy"}, "objective": {"kind": objective}})
+    facts = {"base": {"metric": "accuracy"}, "objective": {"kind": objective, **settings}}
+    store.root.write_json("study.json", facts)
     return store
 
 
@@ -171,6 +173,142 @@ def test_a_robust_winner_is_judged_over_all_its_scenarios(tmp_path: Path) -> Non
         ("image-30", 1, 0.4),
     ]
     assert [e.paper.value for e in found if e.paper] == [0.9, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, []),
+        ({4: (0.5,), 2: (0.7,), 3: (0.7,), 0: (0.1,)}, [2]),  # of equals the first
+        ({0: (0.9, 0.2), 1: (0.5, 0.6), 2: (0.7, 0.4)}, [0, 1, 2]),
+        ({0: (0.9, 0.2), 1: (0.5, 0.6), 2: (0.5, 0.5), 3: (0.4, 0.6)}, [0, 1]),
+        ({0: (0.9, 0.2), 1: (0.9, 0.3)}, [1]),
+        ({0: (0.8, 0.3), 1: (0.9, 0.3)}, [1]),
+        ({5: (0.9, 0.3), 1: (0.9, 0.3), 7: (0.2, 0.9)}, [1, 7]),
+        ({0: (0.1, 0.1), 1: (0.9, 0.9)}, [1]),
+    ],
+)
+def test_the_pareto_front_by_hand(
+    values: dict[int, tuple[float, ...]], expected: list[int]
+) -> None:
+    assert front(values) == expected
+
+
+def test_the_front_is_what_no_other_trial_dominates() -> None:
+    random = np.random.default_rng(0)
+    for _ in range(50):
+        drawn = (random.integers(0, 6, size=(15, 2)) / 5).tolist()
+        values = {number: (first, second) for number, (first, second) in enumerate(drawn)}
+        beaten = {
+            a
+            for a, of_a in values.items()
+            for b, of_b in values.items()
+            if (of_b[0] >= of_a[0] and of_b[1] >= of_a[1] and of_b != of_a)
+            or (of_b == of_a and b < a)
+        }
+        assert front(values) == sorted(values.keys() - beaten)
+
+
+def pareto(folder: Path) -> RecordStore:
+    """Trials 1 and 2 make the front; 0 is the paper's, 3 was pruned in its second run."""
+    store = new_store(folder, "pareto")
+    add_trial(store, "pareto", 0, {"both-0": 0.7, "both-50": 0.5, "image-30": 0.4})
+    add_trial(store, "pareto", 1, {"both-0": 0.9, "both-50": 0.6, "image-30": 0.3})
+    add_trial(store, "pareto", 2, {"both-0": 0.8, "both-50": 0.5, "image-30": 0.6})
+    add_trial(store, "pareto", 3, {"both-0": 0.99, "both-50": "pruned"})
+    return store
+
+
+def test_all_of_a_front_is_exported_and_one_is_chosen_by_its_trial(tmp_path: Path) -> None:
+    store = pareto(tmp_path)
+    found = {entry.record.trial: entry.values for entry in best(store)}
+    assert found == {1: (0.9, 0.3), 2: (0.8, 0.5)}
+    configs = export(store, store.root)
+    assert [(entry["trial"], entry["scenario"]) for entry in configs] == [
+        (trial, name) for trial in (1, 2) for name in ("both-0", "both-50", "image-30")
+    ]
+    assert configs[0]["objective"] == {"pareto": (0.9, 0.3)}
+    place = Path(store.root.path) / "best.json"
+    run, entry = read_export(place, "image-30", 2)
+    assert run == run_of("image-30", 3.0)
+    assert (entry["value"], entry["objective"]) == (0.6, {"pareto": [0.8, 0.5]})
+
+
+@pytest.mark.parametrize(
+    ("scenario", "trial"), [("image-30", None), ("image-30", 3), ("", 2), ("", None)]
+)
+def test_of_a_front_scenario_and_trial_are_asked_for(
+    tmp_path: Path, scenario: str, trial: int | None
+) -> None:
+    store = pareto(tmp_path)
+    export(store, store.root)
+    with pytest.raises(ConfigError) as refused:
+        read_export(Path(store.root.path) / "best.json", scenario, trial)
+    assert str(refused.value).endswith(
+        "best.json holds the scenarios both-0, both-50, image-30; choose one with --scenario, and "
+        "of its trials [1, 2] one with --trial"
+    )
+
+
+def rows_of(store: RecordStore) -> list[list[str]]:
+    return [
+        [cell.strip() for cell in line.strip("│┃").split("│")]
+        for line in shown(store)
+        if line.startswith("│")
+    ]
+
+
+def test_the_table_of_one_config_for_all_shows_its_objective_too(tmp_path: Path) -> None:
+    store = new_store(tmp_path, "cvar", share=0.5)
+    add_trial(store, "cvar", 0, {"both-50": 0.9, "image-30": 0.2, "image-70": 0.3})
+    add_trial(store, "cvar", 1, {"both-50": 0.5, "image-30": 0.4, "image-70": 0.3})
+    add_trial(store, "cvar", 2, {"both-50": 0.2, "image-30": None, "image-70": None})
+    store.drop("cvar-00002", "racing")
+    assert rows_of(store) == [
+        ["cvar of all", "0.3333", "1", "", "2", "1", "0"],  # (0.3 + 0.4 / 2) / 1.5
+        ["both-50", "0.5000", "1", "0.9000", "2", "1", "0"],
+        ["image-30", "0.4000", "1", "0.2000", "2", "1", "0"],
+        ["image-70", "0.3000", "1", "0.3000", "2", "1", "0"],
+    ]
+
+
+def test_the_table_of_a_front_shows_each_of_its_trials(tmp_path: Path) -> None:
+    rows = rows_of(pareto(tmp_path))
+    assert [row[:3] for row in rows] == [
+        ["pareto of all", "0.9000, 0.3000", "1"],
+        ["both-0", "0.9000", "1"],
+        ["both-50", "0.6000", "1"],
+        ["image-30", "0.3000", "1"],
+        ["pareto of all", "0.8000, 0.5000", "2"],
+        ["both-0", "0.8000", "2"],
+        ["both-50", "0.5000", "2"],
+        ["image-30", "0.6000", "2"],
+    ]
+
+
+def test_of_several_seeds_the_mean_decides_and_the_first_is_exported(tmp_path: Path) -> None:
+    store = new_store(tmp_path, "each", seeds=2)
+    values = {0: (0.6, 0.6), 1: (0.9, 0.2), 2: (0.5, 0.8), 3: (0.99, None)}
+    for number, found in values.items():
+        runs = [run_of("both-50", 1.0 + number).with_values({"seed": seed}) for seed in (4, 5)]
+        Suggestion(
+            number=number,
+            search="both-50",
+            point={},
+            blocks=["both-50/4", "both-50/5"],
+            run_ids=[run.run_id for run in runs],
+        ).write(store.root)
+        for run, value in zip(runs, found, strict=True):
+            if value is not None:
+                store.save(record_of(run, "both-50", number, value), [], None)
+    (entry,) = best(store)
+    assert (entry.record.trial, entry.record.config["seed"], entry.record.value) == (2, 4, 0.5)
+    assert entry.values == pytest.approx((0.65,))
+    assert entry.counts == {"complete": 3, "pruned": 0, "failed": 0, "unfinished": 1}
+    assert rows_of(store) == [
+        ["both-50 of all seeds", "0.6500", "2", "", "3", "0", "0"],
+        ["both-50", "0.5000", "2", "0.6000", "3", "0", "0"],
+    ]
 
 
 def spoil(place: Path, path: str, value: Any) -> None:
