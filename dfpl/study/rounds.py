@@ -6,7 +6,7 @@ No Ray here: how a run is trained, who is told, and how the referee is reached a
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from dfpl.config import RunConfig
 from dfpl.fields import Row
@@ -21,6 +21,7 @@ Ask = Callable[[Row], bool]
 Tell = Callable[[dict[str, Any]], None]
 
 
+@runtime_checkable
 class Judge(Protocol):
     """Says at rungs and between runs whether a trial may go on."""
 

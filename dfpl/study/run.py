@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -40,6 +41,7 @@ from dfpl.study.tuning import (
 )
 from dfpl.study.view import View
 
+Trial = Callable[[dict[str, Any], SearchSettings], None]
 RAY_ENVIRONMENT = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # one report of a worker per interval
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
@@ -145,8 +147,12 @@ def search(
     objective: Objective,
     options: SearchOptions,
     launch: Launch,
+    trial: Trial = tune_trial,
 ) -> tune.ResultGrid:
-    """All trials of a study through Tune. The same call again goes on where it ended."""
+    """All trials of a study through Tune. The same call again goes on where it ended.
+
+    `trial` is what a trial's actor does; a simulation gives its own.
+    """
     searches = objective.searches(scenarios, base.seed)
     url = options.optuna_storage
     searcher = OptunaSearcher(
@@ -181,7 +187,7 @@ def search(
         trial_dirname_creator=_trial_name,
         reuse_actors=launch.resources.launcher != "train",
     )
-    trainable = tune.with_parameters(tune_trial, settings=settings)
+    trainable = tune.with_parameters(trial, settings=settings)
     asked = Session(
         name="search",
         trials=dict.fromkeys(searches, options.trials),
@@ -194,7 +200,7 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
     """Train a list of runs, each whole; finished ones are not repeated. Refuses a run listed
     twice."""
     ids = [run.run_id for run in runs]
-    twice = {run_id for run_id in ids if ids.count(run_id) > 1}
+    twice = {run_id for run_id, count in Counter(ids).items() if count > 1}
     if twice:
         raise ConfigError(f"{name} lists {len(twice)} runs twice, e.g. {min(twice)}")
     settings = SweepSettings(**vars(launch), name=name, runs=runs)
