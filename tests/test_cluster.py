@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 import ray
 import yaml
+from moto import mock_aws
+from ray.autoscaler._private.aws.config import bootstrap_aws
+from ray.autoscaler._private.aws.node_provider import AWSNodeProvider
 from ray.autoscaler._private.util import prepare_config, validate_config
 
 from dfpl.study.plan import Plan, SearchOptions, parse
@@ -376,6 +380,41 @@ def test_ray_up_is_valid_for_ray_itself() -> None:
     gpu = config["available_node_types"]["gpu"]
     assert gpu["resources"]["GPU"] >= 1 and gpu["max_workers"] == config["max_workers"]
     assert gpu["min_workers"] == 0 and config["idle_timeout_minutes"] > 0  # idle GPUs cost nothing
+
+
+def test_ray_up_launches_its_nodes_on_a_stand_in_of_aws(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's own AWS code takes the file with the README's four values filled in, and launches."""
+    for name, value in {
+        "HOME": str(tmp_path),  # where Ray keeps the key pair that it makes
+        "AWS_ACCESS_KEY_ID": "x",
+        "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "eu-central-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with mock_aws():
+        ec2, iam = boto3.client("ec2"), boto3.client("iam")
+        role = "ray-autoscaler-v1"  # Ray makes it where it is missing, and then waits
+        iam.create_instance_profile(InstanceProfileName=role)
+        iam.create_role(RoleName=role, AssumeRolePolicyDocument="{}")
+        iam.add_role_to_instance_profile(InstanceProfileName=role, RoleName=role)
+        vpc = ec2.describe_vpcs()["Vpcs"][0]["VpcId"]
+        group = ec2.create_security_group(GroupName="dfpl", Description="dfpl", VpcId=vpc)
+        image = ec2.describe_images()["Images"][0]["ImageId"]
+        text = text_of("ray-up.yaml").replace("CHANGE-region", "eu-central-1")
+        text = text.replace("CHANGE-image", image).replace("CHANGE-group", group["GroupId"])
+        config = bootstrap_aws(prepare_config(yaml.safe_load(text)))
+        provider = AWSNodeProvider(config["provider"], config["cluster_name"])
+        for kind, node in config["available_node_types"].items():
+            provider.create_node(node["node_config"], {"ray-user-node-type": kind}, 1)
+        found = [r["Instances"][0] for r in ec2.describe_instances()["Reservations"]]
+        volumes = [d["Ebs"] for node in found for d in node["BlockDeviceMappings"]]
+    types = {(node["InstanceType"], node.get("InstanceLifecycle")) for node in found}
+    assert types == {("m7i.xlarge", None), ("g6.2xlarge", "spot")}
+    groups = [each["GroupName"] for node in found for each in node["SecurityGroups"]]
+    assert groups == ["dfpl", "dfpl"]  # not Ray's own, which lets ssh in from everywhere
+    assert all(volume["DeleteOnTermination"] for volume in volumes)
 
 
 def test_ray_up_takes_the_token_and_what_pip_needs_to_every_node() -> None:
