@@ -3,7 +3,10 @@
 import gc
 import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from queue import SimpleQueue
+from threading import Event
 
 import torch
 from torch import nn
@@ -61,14 +64,38 @@ def _leave_device(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
+_training = ThreadPoolExecutor(1, "training")
+"""One thread for all trials of a process: memory and more is kept per thread."""
+
+
 def train_alone(assignment: Assignment, tell: Tell) -> Record:
-    """A run on one worker, in the trial's own process."""
+    """A run on one worker, in the trial's own process.
+
+    It trains in another thread, so as not to wait until Tune has taken in an epoch.
+    """
+    told: SimpleQueue[Row | None] = SimpleQueue()
+    stopped = Event()
 
     def report(row: Row) -> bool:
-        tell(row)
+        if stopped.is_set():
+            raise SystemExit
+        told.put(row)
         return assignment.ask(row)
 
-    return assignment.train(own_device(), report)
+    def train() -> Record:
+        try:
+            return assignment.train(own_device(), report)
+        finally:
+            told.put(None)
+
+    record = _training.submit(train)
+    try:
+        while (row := told.get()) is not None:
+            tell(row)
+    finally:
+        stopped.set()  # where Tune ends the trial instead of taking a row
+        wait([record])
+    return record.result()
 
 
 def own_device() -> torch.device:

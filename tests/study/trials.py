@@ -3,7 +3,10 @@
 Ray's workers import this module, so it is no test.
 """
 
+import gc
 import os
+import random
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,20 +14,24 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import ray
+import torch
 from samples import make_run
 
 from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.fields import Row
-from dfpl.study import slot
+from dfpl.study import slot, worker
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.resources import Resources
 from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT
-from dfpl.study.trial import Job
-from dfpl.study.worker import Assignment, WorkersFailedError
+from dfpl.study.trial import Job, run_once
+from dfpl.study.tuning import SearchSettings, tune_trial
+from dfpl.study.worker import Assignment, WorkersFailedError, train_alone
+from dfpl.train import Runtime
 
 HERE = Path(__file__).parent
 TWO = Resources(workers=2, gpus_per_worker=0.0, concurrent=1, launcher="slot")
@@ -93,6 +100,90 @@ class Trial:
         return [*(pid for kept in slot._kept for pid in kept.pids), os.getpid()]
 
 
+class WarmTrial:
+    """Stands for the process of a trial that trains alone."""
+
+    def train(self, assignment: Assignment) -> tuple[Record, list[Row], dict[str, Any]]:
+        """Record, rows, and what the process is like afterwards."""
+        rows: list[Row] = []
+        return train_alone(assignment, rows.append), rows, left_behind()
+
+
+def left_behind() -> dict[str, Any]:
+    """What one trial could leave to the next, or to the machine."""
+    gc.collect()
+    status = Path("/proc/self/status").read_text().split()
+    own = [module for name, module in sys.modules.items() if name.startswith("dfpl")]
+    values: dict[Any, Any] = {(m.__name__, name): v for m in own for name, v in vars(m).items()}
+    sized = (dict, list, set)
+    random_state: Any = np.random.get_state()  # noqa: NPY002
+    return {
+        "settings": (
+            torch.get_default_dtype(),
+            torch.is_grad_enabled(),
+            torch.are_deterministic_algorithms_enabled(),
+            torch.backends.cudnn.benchmark,
+            torch.get_float32_matmul_precision(),
+            torch.distributed.is_initialized(),
+            hash(random.getstate()),
+            hash(random_state[1].tobytes()),
+            tuple(sorted(os.environ)),
+        ),
+        "caches": {
+            name: len(value)
+            if isinstance(value, (dict, list, set))
+            else value.cache_info().currsize
+            for name, value in values.items()
+            if isinstance(value, (dict, list, set)) or hasattr(value, "cache_info")
+        },
+        "handles": len(os.listdir("/proc/self/fd")),
+        "threads": int(status[status.index("Threads:") + 1]),
+        "objects": len(gc.get_objects()),
+        "resident_mb": int(status[status.index("VmRSS:") + 1]) / 1024,
+    }
+
+
+def timed_trial(config: dict[str, Any], settings: SearchSettings) -> None:
+    """`tune_trial`, but notes how long the training waits at each report."""
+    seconds: list[float] = []
+
+    def run_timed(run: RunConfig, job: Job, runtime: Runtime) -> Record:
+        return run_once(run, job, replace(runtime, report=timed(runtime.report, seconds)))
+
+    worker.run_once = run_timed
+    tune_trial(config, settings)
+    settings.store.root.write_json(f"told/{config['trial']}.json", seconds)
+
+
+def timed(report: Callable[[Row], bool], seconds: list[float]) -> Callable[[Row], bool]:
+    def report_timed(row: Row) -> bool:
+        start = time.perf_counter()
+        try:
+            return report(row)
+        finally:
+            seconds.append(time.perf_counter() - start)
+
+    return report_timed
+
+
+def assignment_of(run: RunConfig, data: Path, folder: Path, launcher: str = "inline") -> Assignment:
+    """A run that is to be trained now, and leaves its record in `folder`."""
+    return Assignment(
+        run=run,
+        job=Job(
+            store=RecordStore(folder),
+            data=data,
+            search="both-50",
+            trial=1,
+            suggested_at=time.time(),
+            launcher=launcher,
+        ),
+        ask=go_on,
+        compute=Compute(),
+        checkpoint_every_s=0.0,
+    )
+
+
 @dataclass(frozen=True)
 class Bench:
     """Trains runs in the slot of a trial's process, each with a store of its own."""
@@ -108,25 +199,13 @@ class Bench:
         attempts: int = 3,
         **values: Any,
     ) -> tuple[Any, list[Row]]:
-        store = RecordStore(self.folder / f"{len(list(self.folder.iterdir()))}/study")
-        store.root.prove_writable()
-        assignment = Assignment(
-            run=self.run(**values),
-            job=Job(
-                store=store,
-                data=self.data,
-                search="both-50",
-                trial=1,
-                suggested_at=time.time(),
-                launcher="slot",
-            ),
-            ask=ask,
-            compute=Compute(),
-            checkpoint_every_s=0.0,
-        )
+        folder = self.folder / f"{len(list(self.folder.iterdir()))}/study"
+        folder.mkdir(parents=True)
+        wanted = assignment_of(self.run(**values), self.data, folder, "slot")
+        assignment = replace(wanted, ask=ask)
         record, rows = ray.get(self.trial.train.remote(assignment, resources, attempts))
         if isinstance(record, Record):
-            assert store.read(record.run_id) == record
+            assert assignment.job.store.read(record.run_id) == record
         return record, rows
 
     def run(self, **values: Any) -> RunConfig:
