@@ -1,5 +1,6 @@
 """The search space as Optuna knows it, and its points."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from optuna.distributions import (
@@ -18,6 +19,22 @@ Point = dict[str, Any]
 def distributions(space: SearchSpace) -> dict[str, BaseDistribution]:
     """The space in Optuna's types, under the same dotted names."""
     return {name: _distribution(wanted) for name, wanted in space.items()}
+
+
+def read_space(values: Mapping[str, Any]) -> SearchSpace:
+    """A search space from what JSON made of it, as in study.json."""
+    return {name: _read(wanted) for name, wanted in values.items()}
+
+
+def _read(wanted: Any) -> FloatRange | IntRange | Choice:
+    match wanted:
+        case [list() as values]:
+            return Choice(tuple(values))
+        case [low, high, log]:
+            return FloatRange(low, high, log)
+        case [low, high]:
+            return IntRange(low, high)
+    raise ConfigError(f"{wanted} is no search range; study.json was changed")
 
 
 def _distribution(wanted: FloatRange | IntRange | Choice) -> BaseDistribution:

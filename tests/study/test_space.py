@@ -1,5 +1,7 @@
 """The search space in Optuna's words, and the point of a run in it."""
 
+import json
+
 import pytest
 from optuna.distributions import (
     CategoricalDistribution,
@@ -8,9 +10,9 @@ from optuna.distributions import (
 )
 from samples import make_packed, make_run
 
-from dfpl.fields import Choice, ConfigError, FloatRange, IntRange
+from dfpl.fields import Choice, ConfigError, FloatRange, IntRange, SearchSpace
 from dfpl.model import SEARCH_SPACE
-from dfpl.study.space import distributions, point_of
+from dfpl.study.space import distributions, point_of, read_space
 
 SPACE = {
     "method.alpha": FloatRange(0.01, 10.0, log=True),
@@ -27,6 +29,19 @@ def test_each_range_becomes_its_distribution_under_the_same_name() -> None:
         "method.num_prototypes": IntDistribution(2, 15),
         "method.image_network": CategoricalDistribution(("small", "resnet18")),
     }
+
+
+@pytest.mark.parametrize("space", [SPACE, SEARCH_SPACE])
+def test_a_space_is_read_back_from_json(space: SearchSpace) -> None:
+    found = read_space(json.loads(json.dumps(space)))
+    assert found == space
+    assert [type(wanted) for wanted in found.values()] == [type(w) for w in space.values()]
+
+
+@pytest.mark.parametrize("wanted", [[], [1], 3, "ab", [1, 2, True, 4]])
+def test_what_is_no_range_is_refused(wanted: object) -> None:
+    with pytest.raises(ConfigError, match=r"is no search range; study\.json was changed"):
+        read_space({"method.alpha": wanted})
 
 
 def test_the_point_of_a_run_is_what_its_config_says() -> None:
