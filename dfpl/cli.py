@@ -1,4 +1,4 @@
-"""The command `dfpl`: data, status, best, train, evaluate, predict; heavy imports are lazy."""
+"""The command `dfpl`: data, status, optuna, best, train, evaluate, predict; imports are lazy."""
 
 import sys
 from collections.abc import Callable
@@ -72,6 +72,25 @@ def status(run_dir: Positional[str], /, *, follow: bool = False) -> None:
         found = watch.look()
         show(found, new_console())
     sys.exit(0 if found.finished else UNFINISHED)
+
+
+def optuna(run_dir: Positional[str], url: Positional[str], /) -> None:
+    """Write the records of a study into an Optuna storage, for optuna-dashboard and Optuna's plots.
+
+    A copy to look at: nothing reads it back. Studies of the same name there are replaced.
+
+    Args:
+        run_dir: Folder or URI of the study.
+        url: The storage, such as sqlite:///trials.db.
+    """
+    from dfpl.study.records import RecordStore
+    from dfpl.study.showing import write
+    from dfpl.study.view import shown
+
+    names = write(RecordStore(run_dir), url)
+    print(f"wrote {', '.join(names)}")
+    print(f"look at it: optuna-dashboard {shown(url)} --host 127.0.0.1")
+    print("            (pip install optuna-dashboard)")
 
 
 def train(
@@ -315,7 +334,7 @@ def main() -> None:
     """Run a command; a wrong choice or bad data ends with a line and exit code 2."""
     arguments = sys.argv[1:]
     app = tyro.extras.SubcommandApp()
-    for command in (status, best, train, evaluate, predict):
+    for command in (status, optuna, best, train, evaluate, predict):
         app.command(command)
     below_data: Any = _data_commands() if arguments[:1] == ["data"] else data
     app.command(below_data, name="data")

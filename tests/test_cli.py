@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+import sqlite3
 import subprocess
 import sys
 import time
@@ -28,6 +30,7 @@ from dfpl.study.plan import Plan
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.resources import Resources
 from dfpl.study.session import Heartbeat, Session
+from dfpl.study.suggestion import Suggestion
 from dfpl.train import Runtime, fit
 
 CPU = torch.device("cpu")
@@ -75,10 +78,54 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = RecordStore(place / "study")
     store.save(record, fitted.rows, None)
     base = {name: value for name, value in run.to_dict().items() if name != "scenario"}
-    store.root.write_json("study.json", {"base": base, "objective": "each"})
-    suggestion = {"number": 0, "search": "both-50", "point": {}, "run_ids": [run.run_id]}
-    store.root.write_json("suggestions/both-50-00000.json", suggestion)
+    store.root.write_json("study.json", {"base": base, "objective": {"kind": "each"}})
+    Suggestion(
+        number=0, search="both-50", point={}, blocks=["both-50/0"], run_ids=[run.run_id]
+    ).write(store.root)
     return place
+
+
+def optuna_study(trained: Path, folder: Path) -> Path:
+    """The study of one finished run as a search of alpha, with a trial that has not ended."""
+    shutil.copytree(trained / "study", folder)
+    root = Storage(folder)
+    facts = {**root.read_json("study.json"), "space": {"method.alpha": [0.01, 10.0, True]}}
+    root.write_json("study.json", facts)
+    done = Suggestion.read(root, "both-50", 0)
+    for number, run_ids in enumerate((done.run_ids, ["not-yet"])):
+        trial = {"number": number, "point": {"method.alpha": 1.0 + number}, "run_ids": run_ids}
+        Suggestion(**{**vars(done), **trial}).write(root)
+    return folder
+
+
+def test_the_records_of_a_study_are_shown_in_an_optuna_storage(
+    dfpl: Any, trained: Path, tmp_path: Path
+) -> None:
+    folder, file = optuna_study(trained, tmp_path / "made_up"), tmp_path / "trials.db"
+    for _ in range(2):  # again: in its place
+        code, out, errors = dfpl("optuna", folder, f"sqlite:///{file}")
+        assert code == 0, errors
+        assert out.startswith("wrote made_up/both-50\nlook at it: optuna-dashboard sqlite:///")
+        assert "--host 127.0.0.1" in out
+    database = sqlite3.connect(file)
+    assert database.execute("select study_name from studies").fetchall() == [("made_up/both-50",)]
+    states = database.execute("select state from trials order by number").fetchall()
+    assert states == [("COMPLETE",), ("RUNNING",)]
+    values = database.execute("select param_value from trial_params").fetchall()
+    assert values == [(1.0,), (2.0,)]
+    database.close()
+
+
+def test_a_storage_that_cannot_be_shown_in_is_said(
+    dfpl: Any, trained: Path, tmp_path: Path
+) -> None:
+    folder = optuna_study(trained, tmp_path / "made_up")
+    code, out, errors = dfpl("optuna", folder, "sqlite:////nowhere/at/all/trials.db")
+    assert (code, out) == (2, "")
+    assert "error: the Optuna storage sqlite:////nowhere/at/all/trials.db cannot be" in errors
+    code, _, errors = dfpl("optuna", trained / "study", f"sqlite:///{tmp_path / 'trials.db'}")
+    assert code == 2
+    assert f"no search in {trained / 'study'} (looked for its space in study.json)" in errors
 
 
 def write_rows(folder: Path, rows: list[dict[str, object]]) -> Path:
@@ -382,7 +429,7 @@ def test_raw_data_that_forbids_training_ends_a_check_with_1(dfpl: Any, tmp_path:
     [
         (["--epochs=7"], "base.optim.epochs was 6, is 7"),
         (["--seed=1"], "base.seed was 0, is 1"),
-        (["--objective=worst"], "objective was each, is worst"),
+        (["--objective=worst"], "objective.kind was each, is worst"),
         (["--precision=bfloat16"], "compute.precision was None, is bfloat16"),
         (["--method.beta=0.1"], "space.method.beta was [0.01, 1.0, True], is None"),
     ],

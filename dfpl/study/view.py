@@ -26,12 +26,13 @@ class View:
         self.studies: dict[str, optuna.Study] = {}
         self.numbers: dict[str, dict[str, int]] = {}
         """By search, the number in the storage of each trial."""
-        self.broken = False
+        self.trouble = ""
+        """Why the storage is not written any more."""
         try:
             self.storage = optuna.storages.get_storage(url)
         except Exception as error:  # of whichever database
             raise ConfigError(
-                f"--optuna-storage {shown(url)} cannot be opened: {_line(error)}; "
+                f"the Optuna storage {shown(url)} cannot be opened: {_line(error)}; "
                 "give for instance sqlite:///trials.db"
             ) from None
 
@@ -39,7 +40,7 @@ class View:
         """Tune keeps a copy of the searcher that nothing reads: there a view shows nothing, and
         holds no connection and no password."""
         alone: dict[str, Any] = {"url": "", "storage": None, "studies": {}, "complain": print}
-        return {**vars(self), **alone, "broken": True}
+        return {**vars(self), **alone, "trouble": "a copy"}
 
     def opened(self, search: str, values: int, trials: dict[str, FrozenTrial]) -> None:
         """Show a search anew: what an earlier session left there is replaced."""
@@ -88,14 +89,14 @@ class View:
         return optuna.Trial(study, identity)
 
     def _guarded(self, write: Callable[[], None]) -> None:
-        if self.broken:
+        if self.trouble:
             return
         try:
             write()
         except Exception as error:  # of whichever database; the records are not touched
-            self.broken = True
+            self.trouble = _line(error)
             self.complain(
-                f"--optuna-storage {shown(self.url)} could not be written ({_line(error)}); the "
+                f"--optuna-storage {shown(self.url)} could not be written ({self.trouble}); the "
                 "study goes on without it, and dfpl optuna writes it afterwards"
             )
 

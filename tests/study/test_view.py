@@ -232,7 +232,7 @@ def test_a_storage_that_breaks_is_said_once_and_the_study_goes_on(watched: Watch
 def test_a_storage_that_cannot_be_opened_is_refused(url: str) -> None:
     with pytest.raises(ConfigError) as refused:
         View(url, "made_up", print)
-    assert str(refused.value).startswith(f"--optuna-storage {url} cannot be opened: ")
+    assert str(refused.value).startswith(f"the Optuna storage {url} cannot be opened: ")
     assert str(refused.value).endswith("give for instance sqlite:///trials.db")
     assert "\n" not in str(refused.value)
 
