@@ -311,12 +311,15 @@ def _same_study_as_before(store: RecordStore, base: RunConfig, facts: dict[str, 
 
 def connect() -> None:
     """Join the cluster that RAY_ADDRESS names, as it does in a Ray job; else start one for this
-    process alone. (Ray's own guess would be the last cluster started here, dead or alive.)"""
+    process alone, on loopback. (Ray's own guess would be the last cluster started here, dead or
+    alive.)"""
     if ray.is_initialized():
         return
+    alone: dict[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1"}
+    address = os.environ.get("RAY_ADDRESS", "")
     try:
         ray.init(
-            address=os.environ.get("RAY_ADDRESS", "local"),
+            **({"address": address} if address else alone),
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": RAY_ENVIRONMENT},
