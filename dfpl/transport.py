@@ -3,12 +3,12 @@
 Dimensions: B samples, K prototypes on the rows, L on the columns (in the paper L = K).
 
 Where the costs are within a few epsilon, plain Sinkhorn sweeps on exp(-C / epsilon) arrive in a
-handful of cheap products. Elsewhere they would need thousands: there, in float64, the temperature
+handful of cheap sums. Elsewhere they would need thousands: there, in float64, the temperature
 is lowered from the scale of the cost to epsilon, and Newton steps climb the dual at each level.
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -60,100 +60,131 @@ def entropic_transport(cost: Float[Tensor, "B K L"], epsilon: float) -> Transpor
     """
     if not epsilon > 0:
         raise ValueError(f"epsilon must be positive, got {epsilon}")
-    value, plan, violation = _solved(cost, epsilon)
-    return Transport(value, plan.detach(), violation.detach())
+    solved = _operation if torch.compiler.is_compiling() else _Solved.apply
+    return Transport(*solved(cost, epsilon))
 
 
-@torch.library.custom_op("dfpl::entropic_transport", mutates_args=())
-def _solved(cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    exact = cost.double() if cost.is_cuda else cost  # a GPU may use TF32 in products of float32
-    log_plan = solve(exact, epsilon, TOLERANCE.get(cost.dtype, TOLERANCE_ELSE))
-    # C + epsilon log G = f_i + g_j: its mean is the dual value, whose error is that of G squared
-    value = torch.add(exact, log_plan, alpha=epsilon).flatten(1).mean(dim=1)
-    plan = log_plan.exp_().to(cost.dtype)
-    return value.to(cost.dtype), plan, marginal_violation(plan)
+class _Solved(torch.autograd.Function):
+    """The operation below with less around it (30 us of 200): what runs where no compiler does."""
+
+    @staticmethod
+    def forward(ctx: Any, cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+        output = _solve(cost, epsilon)
+        _keep_plan(ctx, (cost, epsilon), output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, None]:
+        return _times_plan(ctx, *slopes)
 
 
-@_solved.register_fake
+def _solve(cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
+    exact = cost.double() if cost.is_cuda else cost  # a GPU has float64 to spare for this little
+    value, plan = solve(exact, epsilon, TOLERANCE.get(cost.dtype, TOLERANCE_ELSE))
+    plan = plan.to(cost.dtype)
+    return value.to(cost.dtype), batch_first(plan), marginal_violation(plan)
+
+
+def _keep_plan(ctx: Any, inputs: tuple[Tensor, float], output: tuple[Tensor, ...]) -> None:
+    _, plan, violation = output
+    ctx.mark_non_differentiable(plan, violation)
+    ctx.save_for_backward(plan)
+
+
+def _times_plan(ctx: Any, slope: Tensor, *_: Tensor) -> tuple[Tensor, None]:
+    (plan,) = ctx.saved_tensors
+    return slope[:, None, None] * plan.nan_to_num(0.0), None
+
+
+_operation = torch.library.custom_op("dfpl::entropic_transport", _solve, mutates_args=())
+_operation.register_autograd(_times_plan, setup_context=_keep_plan)
+
+
+@_operation.register_fake
 def _(cost: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:
-    return cost.new_empty(len(cost)), torch.empty_like(cost), cost.new_empty(len(cost))
+    return cost.new_empty(len(cost)), cost.new_empty(cost.shape), cost.new_empty(len(cost))
 
 
-def _keep_plan(ctx: torch.autograd.function.FunctionCtx, inputs: object, output: object) -> None:
-    assert isinstance(output, tuple)
-    ctx.save_for_backward(output[1])
+def batch_last(cost: Float[Tensor, "B K L"]) -> Float[Tensor, "K L B"]:
+    """Samples side by side in memory: sums over a few rows or columns, which then add whole
+    vectors, are 4 to 6 times as fast for K = 5."""
+    return cost.flatten(1).T.contiguous().unflatten(0, cost.shape[1:])
 
 
-def _times_plan(ctx: torch.autograd.function.FunctionCtx, *slopes: Tensor) -> tuple[Tensor, None]:
-    (plan,) = ctx.saved_tensors  # pyright: ignore[reportAttributeAccessIssue]
-    return slopes[0][:, None, None] * plan.nan_to_num(0.0), None
+def batch_first(plan: Float[Tensor, "K L B"]) -> Float[Tensor, "B K L"]:
+    """The layout of `entropic_transport`, back from that of the sums."""
+    return plan.flatten(0, 1).T.contiguous().unflatten(1, plan.shape[:2])
 
 
-_solved.register_autograd(_times_plan, setup_context=_keep_plan)
-
-
-def marginal_violation(plan: Float[Tensor, "B K L"]) -> Float[Tensor, " B"]:
+def marginal_violation(plan: Float[Tensor, "K L B"]) -> Float[Tensor, " B"]:
     """The largest of |sum_j G_ij - 1/K| and |sum_i G_ij - 1/L|."""
-    K, L = plan.shape[1:]
-    errors = torch.cat([plan.sum(dim=2) - 1 / K, plan.sum(dim=1) - 1 / L], dim=1)
-    return errors.abs_().amax(dim=1)
+    K, L = plan.shape[:2]
+    errors = torch.cat([plan.sum(dim=1) - 1 / K, plan.sum(dim=0) - 1 / L])
+    return errors.abs_().amax(dim=0)
 
 
 @torch.no_grad()
-def solve(cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float) -> Float[Tensor, "B K L"]:
-    """The logarithm of each sample's optimal plan; NaN where the cost is not finite."""
+def solve(
+    cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float
+) -> tuple[Float[Tensor, " B"], Float[Tensor, "K L B"]]:
+    """Each sample's value and optimal plan; NaN where the cost is not finite.
+
+    The value comes from C + epsilon log G = f_i + g_j: the mean of all entries is the dual value
+    mean f + mean g, whose error is that of G squared.
+    """
     if not len(cost):
-        return cost.clone()
-    relative = reduce(cost)
-    reach = relative.flatten(1).amax(dim=1)  # not finite where any of them is not
+        return cost.sum(dim=(1, 2)), batch_last(torch.zeros_like(cost))
+    last = batch_last(cost)
+    relative = reduce(last)
+    reach = relative.amax(dim=(0, 1))  # not finite where any of them is not
     near = reach <= SWEPT_RANGE * epsilon
     if near.all():
-        log_plan, error = sweep(relative, epsilon, tolerance)
-        if error.amax() <= tolerance:
-            return log_plan
-        far = error > tolerance
+        plan, error = sweep(relative, epsilon, tolerance)
+        left = error > tolerance
     else:
-        log_plan, far = torch.full_like(cost, torch.nan), reach.isfinite()
+        plan, left = torch.full_like(last, torch.nan), reach.isfinite()
         if near.any():
-            log_plan[near], error = sweep(relative[near], epsilon, tolerance)
-            far[near] = error > tolerance
-    log_plan = log_plan.double()
-    log_plan[far] = climb(reduce(cost[far].double()), epsilon, tolerance)
-    return log_plan
+            plan[:, :, near], error = sweep(relative[:, :, near], epsilon, tolerance)
+            left[near] = error > tolerance
+    value = last.mean(dim=(0, 1)) + epsilon * plan.log().mean(dim=(0, 1))
+    if left.any():
+        exact = cost[left].double()
+        log_plan = climb(batch_first(reduce(batch_last(exact))), epsilon, tolerance)
+        value[left] = torch.add(exact, log_plan, alpha=epsilon).mean(dim=(1, 2)).to(value.dtype)
+        plan[:, :, left] = batch_last(log_plan.exp()).to(plan.dtype)
+    return value, plan
 
 
-def reduce(cost: Float[Tensor, "B K L"]) -> Float[Tensor, "B K L"]:
+def reduce(cost: Float[Tensor, "K L B"]) -> Float[Tensor, "K L B"]:
     """Take off what depends on a row or a column alone: it does not change the plan, and a large
     constant costs no digits afterwards."""
-    relative = cost - cost.amin(dim=2, keepdim=True)
-    return relative.sub_(relative.amin(dim=1, keepdim=True))
+    relative = cost - cost.amin(dim=1, keepdim=True)
+    return relative.sub_(relative.amin(dim=0))
 
 
 def sweep(
-    cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float
-) -> tuple[Float[Tensor, "B K L"], Float[Tensor, " B"]]:
-    """Sinkhorn's iteration G = diag(u) exp(-C / epsilon) diag(v) / K; the logarithm of the plan,
-    and the largest relative error of its row sums.
+    cost: Float[Tensor, "K L B"], epsilon: float, tolerance: float
+) -> tuple[Float[Tensor, "K L B"], Float[Tensor, " B"]]:
+    """Sinkhorn's iteration on the plan itself, from exp(-C / epsilon): rows and columns in turns
+    are divided by what they sum to. The plan, and the largest relative error of its row sums.
+    The plan takes the memory of `cost`.
 
-    Each sweep makes the rows right, then the columns. All samples go on until the last has
-    arrived, as a further sweep can only bring a sample closer.
+    All samples go on until the last has arrived, as a further sweep can only bring one closer.
     """
-    B, K, L = cost.shape
-    scaled = cost / -epsilon
-    kernel = scaled.exp()
-    v = kernel.sum(dim=1).reciprocal_().mul_(K / L)[:, :, None]
-    u, error = v, cost.new_zeros(B, 1)
-    for count in range(SWEEPS):
-        rows = kernel @ v
-        if count % 2:
-            error = rows.mul(u).sub_(1).abs_().squeeze(2)
-            if error.max() <= tolerance:
-                break
-        u = rows.reciprocal_()
-        v = (kernel.mT @ u).reciprocal_().mul_(K / L)
-    return scaled.add_(u.log() - math.log(K)).add_(v.log().mT), error.amax(dim=1)
+    K, L = cost.shape[:2]
+    plan = cost.div_(-epsilon).exp_()
+    plan /= plan.sum(dim=0).mul_(L)
+    for _ in range(SWEEPS):
+        rows = plan.sum(dim=1, keepdim=True).mul_(K)  # 1 where they are right
+        low, high = rows.aminmax()
+        if max(1 - low.item(), high.item() - 1) <= tolerance:
+            break
+        plan /= rows
+        plan /= plan.sum(dim=0).mul_(L)
+    return plan, rows.sub_(1).abs_().amax(dim=(0, 1))
 
 
+@torch.inference_mode()
 def climb(cost: Float[Tensor, "B K L"], epsilon: float, tolerance: float) -> Float[Tensor, "B K L"]:
     """Newton's method on the dual, from a high temperature down to epsilon.
 

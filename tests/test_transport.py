@@ -1,13 +1,21 @@
 """The transport of Eq. 5 against values by hand, POT, exact assignments and its own dual."""
 
 import math
+from collections.abc import Callable
 
 import ot
 import pytest
 import torch
 from scipy.optimize import linear_sum_assignment
 
-from dfpl.transport import ascent_step, entropic_transport, solve
+from dfpl.transport import (
+    ascent_step,
+    batch_first,
+    batch_last,
+    climb,
+    entropic_transport,
+    marginal_violation,
+)
 
 
 def rand(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -54,7 +62,8 @@ def dual_value(cost: torch.Tensor, epsilon: float) -> torch.Tensor:
 
     Read off C + epsilon log G = f_i + g_j; a plan that is not of this form has a visible gap.
     """
-    f = cost[:, :, :1] + epsilon * solve(cost, epsilon, 1e-11)[:, :, :1]
+    log_plan = climb(cost - cost.amin(dim=2, keepdim=True), epsilon, 1e-11)
+    f = cost[:, :, :1] + epsilon * log_plan[:, :, :1]
     g = -epsilon * (((f - cost) / epsilon).logsumexp(dim=1) + math.log(cost.shape[2]))
     return f.mean(dim=(1, 2)) + g.mean(dim=1)
 
@@ -301,16 +310,67 @@ def test_to_the_compiler_it_is_one_operation(scale: float) -> None:
     assert torch.equal(*slopes)
 
 
-def test_the_operation_is_a_proper_one() -> None:
+@pytest.mark.parametrize("shape", [(3, 4, 4), (1, 4, 2), (0, 4, 4)])
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_the_operation_is_a_proper_one(shape: tuple[int, int, int], scale: float) -> None:
     """torch's own check of schema, fake tensors and gradient registration."""
-    cost = rand(3, 4, 4).requires_grad_()
-    torch.library.opcheck(torch.ops.dfpl.entropic_transport.default, (cost, 0.1))
+    operation = torch.ops.dfpl.entropic_transport.default
+    for cost in (scale * rand(*shape), scale * rand(*shape).mT):  # also rows that are not dense
+        torch.library.opcheck(operation, (cost.requires_grad_(), 0.1))
 
 
-def test_plan_and_violation_carry_no_gradient() -> None:
-    result = entropic_transport(rand(3, 4, 4).requires_grad_(), 0.1)
-    assert result.value.requires_grad
-    assert not result.plan.requires_grad and not result.violation.requires_grad
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_without_a_compiler_the_bits_are_those_of_the_operation(scale: float) -> None:
+    cost = (scale * rand(6, 5, 3)).float().requires_grad_()
+    found = entropic_transport(cost, 0.1)
+    expected = torch.ops.dfpl.entropic_transport(cost, 0.1)
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+    slopes = [torch.autograd.grad(x[0].sum(), cost)[0] for x in (found, expected)]
+    assert torch.equal(*slopes)
+
+
+@pytest.mark.parametrize("call", [entropic_transport, torch.ops.dfpl.entropic_transport])
+@pytest.mark.parametrize("scale", [1.0, 1e3])
+def test_plan_and_violation_carry_no_gradient(call: Callable, scale: float) -> None:
+    value, plan, violation = call((scale * rand(3, 4, 4)).requires_grad_(), 0.1)
+    assert value.requires_grad and not plan.requires_grad and not violation.requires_grad
+    assert not any(part.is_inference() for part in (value, plan, violation))
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 1e3])
+def test_the_layout_of_the_cost_does_not_matter_and_it_is_left_as_it_was(scale: float) -> None:
+    cost = scale * rand(6, 5, 3)
+    for given in (cost, cost.mT.contiguous().mT, batch_first(batch_last(cost)), cost[:1]):
+        before = given.clone()
+        result, expected = entropic_transport(given, 0.1), entropic_transport(before, 0.1)
+        assert torch.equal(given, before) and result.plan.is_contiguous()
+        assert all(torch.equal(a, b) for a, b in zip(result, expected, strict=True))
+
+
+def test_a_constant_per_sample_costs_no_digits_in_float32() -> None:
+    """Costs on a grid, exact in float32 also after the shift."""
+    cost = (64 * rand(8, 5, 5)).floor() / 64
+    shift = 2.0 ** torch.arange(10, 18)[:, None, None]
+    result = entropic_transport(cost.float(), 0.1)
+    shifted = entropic_transport((cost + shift).float(), 0.1)
+    torch.testing.assert_close(shifted.plan, result.plan, rtol=0, atol=1e-7)
+
+
+def test_a_batch_of_near_and_far_samples_gives_each_its_own() -> None:
+    scale = torch.tensor([1e-3, 1e3, 1.0, 1e5, 0.1, 10.0])[:, None, None]
+    cost = scale * rand(6, 4, 7)
+    together = entropic_transport(cost, 0.1)
+    for i in range(6):
+        alone = entropic_transport(cost[i : i + 1], 0.1)
+        for whole, part in zip(together, alone, strict=True):
+            torch.testing.assert_close(whole[i : i + 1], part, rtol=1e-10, atol=1e-11)
+
+
+def test_the_violation_is_the_largest_error_of_a_sum() -> None:
+    """Rows should sum to 1/2, columns to 1/3: the first column is 0.1 too large, a row 0.05."""
+    row = [1 / 6, 1 / 6, 1 / 6]
+    plan = torch.tensor([[row, row], [[1 / 6 + 0.05, 1 / 6, 1 / 6]] * 2])
+    assert marginal_violation(batch_last(plan)).tolist() == pytest.approx([0, 0.1], abs=1e-6)
 
 
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, math.nan])
