@@ -152,7 +152,7 @@ def load(root: str | PathLike[str]) -> pd.DataFrame:
     Raises FileNotFoundError, naming the place, where there is no record.
     """
     store = RecordStore(root)
-    rows = [dict(flatten(asdict(record))) for record in store.read_all()]
+    rows = [dict(flatten(vars(record))) for record in store.read_all()]
     if not rows:
         raise FileNotFoundError(f"no records below {store.root}/records; run a study first")
     return pd.DataFrame(rows).sort_values(["search", "trial", "scenario"], ignore_index=True)
