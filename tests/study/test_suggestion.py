@@ -98,8 +98,8 @@ def test_how_a_trial_of_three_runs_ended(
 ) -> None:
     store = RecordStore(tmp_path)
     for at, end in enumerate(left):
-        value = {"pruned": 0.2, "failed": None}.get(str(end), end)
-        leave(store, at, value, end if isinstance(end, str) else "complete")
+        state: Any = end if isinstance(end, str) else "complete"
+        leave(store, at, {"pruned": 0.2, "failed": None}.get(str(end), end), state)
     if dropped:
         store.drop("mean-00003", dropped)
     found = ended(suggestion(), MEAN, store)

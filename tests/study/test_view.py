@@ -5,7 +5,8 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from wsgiref.util import setup_testing_defaults
@@ -172,16 +173,13 @@ def test_optuna_computes_importances_from_it(watched: Watched) -> None:
     assert sum(found.values()) == pytest.approx(1.0)
 
 
-def plots() -> tuple[Any, bool]:
-    """Optuna's plotting functions that work here, and whether they are those for matplotlib."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        return optuna.visualization.matplotlib, True
-    except ImportError:
-        pytest.importorskip("plotly")
-        return optuna.visualization, False
+def plots() -> Any:
+    """Optuna's plotting functions, for matplotlib where it is there, else for plotly."""
+    if find_spec("matplotlib"):
+        pytest.importorskip("matplotlib").use("Agg")
+        return optuna.visualization.matplotlib
+    pytest.importorskip("plotly")
+    return optuna.visualization
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -189,8 +187,7 @@ def plots() -> tuple[Any, bool]:
     "name", ["optimization_history", "intermediate_values", "param_importances", "slice"]
 )
 def test_optuna_plots_it(watched: Watched, name: str) -> None:
-    module, _ = plots()
-    plot: Callable[[optuna.Study], Any] = getattr(module, f"plot_{name}")
+    plot = getattr(plots(), f"plot_{name}")
     assert plot(searched(watched)) is not None
 
 
@@ -253,10 +250,11 @@ def test_tune_can_keep_a_copy_of_a_searcher_that_is_watched(watched: Watched) ->
         with lock:
             watched.said.append(text)
 
+    pickle: Any = cloudpickle
     view = View(watched.url, "made_up", complain)
     searcher = searcher_of(watched.folder, view=view)
     suggest(searcher, "a")
-    copied: OptunaSearcher = cloudpickle.loads(cloudpickle.dumps(searcher))
+    copied: OptunaSearcher = pickle.loads(pickle.dumps(searcher))
     finish(copied, "a", {"search": "both-50", "trial": 0, **copied.paper})
     assert watched.seen().trials[0].state == TrialState.RUNNING
-    assert watched.url.encode() not in cloudpickle.dumps(searcher)
+    assert watched.url.encode() not in pickle.dumps(searcher)
