@@ -3,11 +3,12 @@
 import os
 import signal
 import statistics
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import ray
@@ -21,6 +22,7 @@ from trials import (
     Trial,
     assert_gone,
     assert_same_result,
+    own_processes,
     small_cluster,
     stop,
     without_time,
@@ -150,21 +152,58 @@ def test_the_ranks_end_with_the_process_of_their_trial(train: Bench) -> None:
     assert_gone([*ranks, own])
 
 
-def test_tune_keeps_a_slot_over_trials(tmp_path: Path, data: Path) -> None:
-    launch = Launch(
-        store=RecordStore(tmp_path / "study"),
+def launch_of(folder: Path, data: Path, launcher: Literal["slot", "train"]) -> Launch:
+    return Launch(
+        store=RecordStore(folder),
         data=data,
-        resources=fit_to_cluster(2, None, None),
+        resources=fit_to_cluster(2, None, None, launcher),
         compute=Compute(),
-        checkpoint_every_s=30.0,
+        checkpoint_every_s=0.0,
     )
+
+
+def assert_all_cpus_free() -> None:
+    """Tune has removed its placement groups, and Ray Train its own."""
+    deadline = time.monotonic() + 20
+    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert ray.available_resources().get("CPU") == 2
+
+
+def test_tune_keeps_a_slot_over_trials(tmp_path: Path, data: Path) -> None:
+    launch = launch_of(tmp_path / "study", data, "slot")
     packed = PackedDataset.load(data)
     runs = [make_run(packed, optim__epochs=1, seed=seed) for seed in range(3)]
     sweep("confirm", runs, launch)
     records = sorted(launch.store.read_all(), key=lambda record: record.trial)
     assert [record.state for record in records] == ["complete"] * 3
     assert {(record.launcher, record.workers) for record in records} == {("slot", 2)}
-    deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert ray.available_resources().get("CPU") == 2  # Tune has removed the placement group
+    assert_all_cpus_free()
+
+
+def kill_a_worker(folder: Path, killed: list[int]) -> None:
+    """Kill a worker of Ray Train once there is a checkpoint."""
+    deadline = time.monotonic() + 100
+    while not killed and time.monotonic() < deadline:
+        if list(folder.glob("checkpoints/*/last.pt")):
+            killed += own_processes("RayTrainWorker")[-1:]
+        time.sleep(0.02)
+    for pid in killed:
+        os.kill(pid, signal.SIGKILL)
+
+
+def test_a_killed_worker_of_ray_train_is_replaced_too(tmp_path: Path, data: Path) -> None:
+    launch, killed = launch_of(tmp_path / "study", data, "train"), []
+    run = make_run(PackedDataset.load(data), optim__epochs=20)
+    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "study", killed))
+    killer.start()
+    sweep("confirm", [run], launch)
+    killer.join()
+    assert killed
+    (record,) = launch.store.read_all()
+    assert (record.state, record.launcher, record.workers) == ("complete", "train", 2)
+    alone = fit(run, PackedDataset.load(data), Runtime())
+    found = launch.store.epochs(record.run_id)
+    for row, other in zip(without_time(found), without_time(alone.rows), strict=True):
+        assert row == pytest.approx(other, abs=1e-3)
+    assert_all_cpus_free()

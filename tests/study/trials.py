@@ -6,6 +6,7 @@ Ray's workers import this module, so it is no test.
 import gc
 import os
 import random
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -103,10 +104,12 @@ class Trial:
 class WarmTrial:
     """Stands for the process of a trial that trains alone."""
 
-    def train(self, assignment: Assignment) -> tuple[Record, list[Row], dict[str, Any]]:
-        """Record, rows, and what the process is like afterwards."""
+    def train(self, assignment: Assignment) -> tuple[Record, list[Row]]:
         rows: list[Row] = []
-        return train_alone(assignment, rows.append), rows, left_behind()
+        return train_alone(assignment, rows.append), rows
+
+    def left_behind(self) -> dict[str, Any]:
+        return left_behind()
 
 
 def left_behind() -> dict[str, Any]:
@@ -115,7 +118,6 @@ def left_behind() -> dict[str, Any]:
     status = Path("/proc/self/status").read_text().split()
     own = [module for name, module in sys.modules.items() if name.startswith("dfpl")]
     values: dict[Any, Any] = {(m.__name__, name): v for m in own for name, v in vars(m).items()}
-    sized = (dict, list, set)
     random_state: Any = np.random.get_state()  # noqa: NPY002
     return {
         "settings": (
@@ -213,6 +215,16 @@ class Bench:
 
     def pids(self) -> list[int]:
         return ray.get(self.trial.pids.remote())
+
+
+def own_processes(name: str) -> list[int]:
+    """Processes of the cluster of this process whose command names this."""
+    shown = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
+    rows = [line.split(maxsplit=2) for line in shown.splitlines()[1:]]
+    family = {os.getpid()}
+    for _ in range(5):
+        family |= {int(pid) for pid, parent, _ in rows if int(parent) in family}
+    return [int(pid) for pid, _, command in rows if int(pid) in family and name in command]
 
 
 def lives(pid: int) -> bool:
