@@ -1,13 +1,16 @@
-"""How the cost of DFPL's own part grows: batch, prototypes, classes, width, tokens.
+"""How the cost of DFPL grows: batch, prototypes, classes, width, tokens, columns.
 
 Run       python tests/benchmarks/growth.py
 Makes     runs/benchmarks/growth.json
 Shows     time and kept bytes of one forward and backward pass from given tokens (everything after
-          the encoders: prototypes, aggregation, all losses), one size varied at a time, and the
-          slope of log cost over log size between the larger half of the sizes: 1 is linear.
-          Nothing may be worse than linear in batch, classes and tokens.
+          the encoders: prototypes, aggregation, all losses), one size varied at a time; of the
+          whole model against the batch; of the tabular encoder alone against its columns. With
+          the slope of log cost over log size between the larger half of the sizes: 1 is linear.
+          Nothing may be worse than linear in batch, classes and tokens; attention between
+          columns is quadratic in them once it outweighs the maps.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -29,8 +32,12 @@ class Settings:
     width: tuple[int, ...] = (64, 128, 256, 512)
     tokens: tuple[int, ...] = (4, 16, 64, 256)
     """Per branch of each modality; 16 at 128 x 128 pixels, 49 at 224 x 224."""
+    columns: tuple[int, ...] = (8, 16, 32, 64, 128)
+    """Of the table, a quarter of them categorical."""
     start: Shape = field(
-        default_factory=lambda: Shape(batch=128, width=128, image_network="small", classes=30)
+        default_factory=lambda: Shape(
+            batch=128, image_size=64, width=128, image_network="small", classes=30
+        )
     )
     """What is not varied."""
     start_tokens: int = 16
@@ -74,27 +81,52 @@ class Head:
         return saved.total
 
 
+class Step(Head):
+    """A whole training pass, encoders included, without an optimiser."""
+
+    def __init__(self, shape: Shape, device: str) -> None:
+        self.model = dfpl_of(shape, device)
+        self.batch = batch_of(shape, device)
+
+
+class Table(Head):
+    """The tabular encoder alone."""
+
+    def __init__(self, shape: Shape, device: str) -> None:
+        self.model = dfpl_of(shape, device).tabular_encoder
+        self.batch = batch_of(replace(shape, image_size=8), device)
+
+    def objective(self) -> Tensor:
+        tokens = self.model(self.batch.numeric, self.batch.category, self.batch.available[:, 1])
+        return tokens.shared.square().mean() + tokens.specific.square().mean()
+
+
 def measure(settings: Settings) -> list[Row]:
     torch.set_num_threads(settings.threads)
+    start, tokens, device = settings.start, settings.start_tokens, settings.device
+
+    def head(name: str, size: int) -> Head:
+        return Head(replace(start, **{name: size}), tokens, device)
+
     rows = []
-    for name in ("batch", "prototypes", "classes", "width", "tokens"):
-        sizes = getattr(settings, name)
-        rows += vary(name, sizes, settings)
-    return rows
+    for name in ("batch", "prototypes", "classes", "width"):
+        rows += vary(name, {size: head(name, size) for size in getattr(settings, name)}, settings)
+    heads = {size: Head(start, size, device) for size in settings.tokens}
+    rows += vary("tokens", heads, settings)
+    steps = {size: Step(replace(start, batch=size), device) for size in settings.batch}
+    rows += vary("batch, encoders included", steps, settings)
+    tables = {
+        size: Table(replace(start, numeric=size - size // 4, category=size // 4), device)
+        for size in settings.columns
+    }
+    return rows + vary("columns, tabular encoder alone", tables, settings)
 
 
-def vary(name: str, sizes: tuple[int, ...], settings: Settings) -> list[Row]:
-    heads = {}
-    for size in sizes:
-        shape, tokens = settings.start, settings.start_tokens
-        if name == "tokens":
-            tokens = size
-        else:
-            shape = replace(shape, **{name: size})
-        heads[str(size)] = Head(shape, tokens, settings.device)
-    seconds = take_turns(heads, settings.rounds)
+def vary(name: str, cases: Mapping[int, Head], settings: Settings) -> list[Row]:
+    sizes = list(cases)
+    seconds = take_turns({str(size): case for size, case in cases.items()}, settings.rounds)
     milliseconds = [1000 * Spread.of(seconds[str(size)]).median for size in sizes]
-    kept = [head.kept() / 2**20 for head in heads.values()]
+    kept = [case.kept() / 2**20 for case in cases.values()]
     upper = len(sizes) // 2
     slopes = [exponent(sizes[upper:], found[upper:]) for found in (milliseconds, kept)]
     return [
@@ -112,4 +144,4 @@ def vary(name: str, sizes: tuple[int, ...], settings: Settings) -> list[Row]:
 
 if __name__ == "__main__":
     settings = tyro.cli(Settings, description=__doc__)
-    publish("growth", "Cost of everything after the encoders", measure(settings), settings)
+    publish("growth", "Cost against one size at a time", measure(settings), settings)
