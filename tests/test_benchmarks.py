@@ -110,6 +110,23 @@ def test_transport() -> None:
     assert all(row["violation, ours"] <= 1e-6 for row in rows)
 
 
+@pytest.mark.ray
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets and files of ray itself
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_launchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    launchers = benchmark("launchers")
+    for name, value in {**launchers.DRIVER_ENVIRONMENT, "RAY_AUTH_MODE": "disabled"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    settings = launchers.Settings(trials=3, epochs=1, samples=40, train_workers=())
+    rows = {row["launcher"]: row for row in launchers.measure(settings)}
+    assert list(rows) == [
+        f"{name}, {state}" for name in ("inline", "slot, 2 ranks") for state in ("cold", "warm")
+    ]
+    for row in rows.values():
+        assert 0 < row["to first batch"].median < row["beside training"].median
+
+
 def test_cases_take_turns_and_ratios_are_within_a_round() -> None:
     bench, calls = benchmark("bench"), []
     cases = {name: lambda name=name: calls.append(name) for name in "ab"}

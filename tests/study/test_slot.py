@@ -194,7 +194,7 @@ def kill_a_worker(folder: Path, killed: list[int]) -> None:
 
 def test_a_killed_worker_of_ray_train_is_replaced_too(tmp_path: Path, data: Path) -> None:
     launch, killed = launch_of(tmp_path / "study", data, "train"), []
-    run = make_run(PackedDataset.load(data), optim__epochs=20)
+    run = make_run(PackedDataset.load(data), optim__epochs=8)
     killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "study", killed))
     killer.start()
     sweep("confirm", [run], launch)
@@ -205,5 +205,5 @@ def test_a_killed_worker_of_ray_train_is_replaced_too(tmp_path: Path, data: Path
     alone = fit(run, PackedDataset.load(data), Runtime())
     found = launch.store.epochs(record.run_id)
     for row, other in zip(without_time(found), without_time(alone.rows), strict=True):
-        assert row == pytest.approx(other, abs=1e-3)
+        assert row == pytest.approx(other, rel=1e-4, abs=1e-4)
     assert_all_cpus_free()
