@@ -14,6 +14,8 @@ from dfpl.storage import Storage
 
 Weights = dict[str, Tensor]
 LAST = "last.pt"
+ZIP = b"PK\x03\x04"
+"""How every file of torch.save begins."""
 
 
 @dataclass(kw_only=True)
@@ -45,7 +47,7 @@ class Progress:
         Rank 0 reads it for all workers: they must not differ in where they go on.
         """
         content = of_rank_0(lambda: folder.read(LAST) if folder.exists(LAST) else None)
-        if content is None:
+        if content is None or not content.startswith(ZIP):
             return None
         try:
             return cls(**torch.load(io.BytesIO(content), map_location="cpu", weights_only=True))

@@ -1,7 +1,9 @@
 """Files that are there whole or not at all, on a disk, a shared folder, S3 or GCS alike."""
 
+import errno
 import json
 import os
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,18 @@ from pyarrow import fs
 
 class StorageError(OSError):
     """A folder for results cannot be used; the message says which and why."""
+
+
+WAY_OUT = {
+    errno.ENOSPC: "free space there",
+    errno.EDQUOT: "free space there, or ask for a larger quota",
+    errno.EROFS: "make it writable",
+    errno.EACCES: "make it writable",
+    errno.EPERM: "make it writable",
+    errno.ENAMETOOLONG: "give a shorter name",
+}
+VISIBLE_S = 60.0
+"""Longest that a shared folder may take to show a file that another machine wrote."""
 
 
 class Storage:
@@ -36,6 +50,12 @@ class Storage:
     def __str__(self) -> str:
         return self.root
 
+    @property
+    def shown(self) -> str:
+        """The place as it may be shown: without keys and passwords."""
+        scheme, mark, rest = self.root.partition("?")[0].rpartition("://")
+        return scheme + mark + (rest.rpartition("@")[2] if mark else rest)
+
     def __reduce__(self) -> Any:
         return Storage, (self.root,)
 
@@ -47,7 +67,7 @@ class Storage:
         """Write and delete a small file, so that a bad place is found before any work is done."""
         name = f".write-test-{uuid.uuid4().hex[:8]}"
         try:
-            self.write(name, b"")
+            self._put(name, b"")
             self.delete(name)
         except OSError as error:
             raise StorageError(
@@ -56,7 +76,20 @@ class Storage:
             ) from None
 
     def write(self, name: str, content: bytes) -> None:
-        """Write a file atomically: a reader finds the old one, the new one, or none."""
+        """Write a file atomically: a reader finds the old one, the new one, or none.
+
+        Raises StorageError, which names the place, the error and the way out.
+        """
+        try:
+            self._put(name, content)
+        except OSError as error:
+            way_out = WAY_OUT.get(error.errno or 0, "see that it can be written")
+            raise StorageError(
+                f"{self.shown}/{name} could not be written: {error.strerror or error}; {way_out}, "
+                "then the same command goes on"
+            ) from error
+
+    def _put(self, name: str, content: bytes) -> None:
         path = f"{self.path}/{name}"
         if self.is_local:
             self._replace(Path(path), content)
@@ -66,7 +99,7 @@ class Storage:
 
     def _replace(self, path: Path, content: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part")
+        part = path.with_name(f".{uuid.uuid4().hex}.part")  # no longer than a name may be
         try:
             with part.open("wb") as stream:
                 stream.write(content)
@@ -90,6 +123,25 @@ class Storage:
     def exists(self, name: str) -> bool:
         info = self.filesystem.get_file_info(f"{self.path}/{name}")
         return info.type != fs.FileType.NotFound
+
+    def wait_for(self, name: str, longest_s: float = VISIBLE_S) -> bool:
+        """Wait until a file can be seen that another machine has written; says whether it can.
+
+        Some shared folders remember for a while that a file was not there. Listing its folder makes
+        them look again.
+        """
+        folder, _, file = name.rpartition("/")
+        end = time.monotonic() + longest_s
+        while not self.exists(name):
+            if time.monotonic() >= end:
+                return False
+            if file not in (self / folder).names():
+                time.sleep(min(0.2, longest_s))
+        return True
+
+    def set_aside(self, name: str) -> None:
+        """Rename a file that cannot be read to NAME.torn, which nothing reads."""
+        self.filesystem.move(f"{self.path}/{name}", f"{self.path}/{name}.torn")
 
     def names(self, suffix: str = "") -> list[str]:
         """Files right here whose names end in `suffix`, sorted; none if there is no folder."""

@@ -1,6 +1,7 @@
 """The training loop: nothing in it is about a method, and nothing about Ray."""
 
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import cos, pi
@@ -20,7 +21,7 @@ from dfpl.fields import ConfigError, Row
 from dfpl.method import Method, build, place
 from dfpl.metrics import measure
 from dfpl.step import Stepper, Wrap, same
-from dfpl.storage import Storage
+from dfpl.storage import Storage, StorageError
 
 
 def _go_on(row: Row) -> bool:
@@ -38,7 +39,7 @@ class Runtime:
     wrap: Wrap = same
     """How the model becomes a distributed one."""
     report: Callable[[Row], bool] = _go_on
-    """Told about each epoch; False stops the run there (pruned)."""
+    """Told about each epoch; False stops the run there (pruned), EndedError ends it for now."""
     checkpoints: Storage | None = None
     """Where a half-trained run is kept; None keeps nothing."""
     checkpoint_every_s: float = 30.0
@@ -67,6 +68,10 @@ class NonFiniteError(FloatingPointError):
 
 class NotConvergedError(ArithmeticError):
     """Something that a step solves was not solved; the message names term, epoch and step."""
+
+
+class EndedError(RuntimeError):
+    """A run is ended before its time and leaves a checkpoint, from which it will go on."""
 
 
 def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
@@ -102,7 +107,8 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
         if runtime.checkpoints and time.monotonic() - saved_at >= runtime.checkpoint_every_s:
             _save(progress, stepper, runtime.checkpoints)
             saved_at = time.monotonic()
-        pruned = not runtime.report(row) and progress.epochs_done < run.optim.epochs
+        goes_on = _report(row, progress, stepper, runtime)
+        pruned = not goes_on and progress.epochs_done < run.optim.epochs
     method.load_state_dict(progress.best)
     return Fitted(
         method=method,
@@ -153,11 +159,25 @@ def _resume(stepper: Stepper, runtime: Runtime) -> Progress:
     return progress
 
 
+def _report(row: Row, progress: Progress, stepper: Stepper, runtime: Runtime) -> bool:
+    try:
+        return runtime.report(row)
+    except EndedError:
+        if runtime.checkpoints:
+            _save(progress, stepper, runtime.checkpoints)
+        raise
+
+
 def _save(progress: Progress, stepper: Stepper, folder: Storage) -> None:
+    """Keep a half-trained run. Where that fails the last checkpoint stays, and the run goes on: it
+    may never need one, and its record will tell whether results can be written."""
     if rank() == 0:
         progress.model = stepper.method.state_dict()
         progress.optimizer = stepper.optimizer.state_dict()
-        progress.save(folder)
+        try:
+            progress.save(folder)
+        except StorageError as error:
+            warnings.warn(f"no checkpoint, but the run goes on: {error}", stacklevel=1)
 
 
 def _keep_best(progress: Progress, method: Method, value: float) -> None:

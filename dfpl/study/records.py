@@ -7,6 +7,8 @@ writers.
 
 import hashlib
 import io
+import json
+import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -93,6 +95,31 @@ class RecordStore:
         except (FileNotFoundError, ValueError, TypeError):
             return None
 
+    def set_aside_torn(self) -> list[str]:
+        """Rename files that cannot be read to NAME.torn, and return their names.
+
+        We write whole files only, so a fault of the disk or a broken copy made them. The same
+        command makes them again; a run whose epochs or predictions are torn is trained again. Not
+        in a bucket, which keeps whole files and is slow to read.
+        """
+        if not self.root.is_local:
+            return []
+        torn = [
+            f"{folder}/{file}"
+            for folder in ("suggestions", "dropped", "records")
+            for file in (self.root / folder).names(".json")
+            if not _is_whole_json(Path(self.root.path, folder, file))
+        ]
+        for folder in ("epochs", "predictions"):
+            for file in (self.root / folder).names(".parquet"):
+                if not _is_whole_parquet(Path(self.root.path, folder, file)):
+                    record = f"records/{file.removesuffix('.parquet')}.json"
+                    torn += [f"{folder}/{file}", *([record] if self.root.exists(record) else [])]
+        torn = list(dict.fromkeys(torn))
+        for name in torn:
+            self.root.set_aside(name)
+        return torn
+
     def drop(self, trial: str, reason: str) -> None:
         """Note that the race ended a trial, named as its suggestion, after a whole run."""
         self.root.write_json(f"dropped/{trial}.json", {"reason": reason})
@@ -144,6 +171,23 @@ class RecordStore:
     def predictions(self, run_id: str) -> Predictions:
         """Logits of a finished run: validation under its scenario, test in the three states."""
         return Predictions.from_parquet(self.root.read(f"predictions/{run_id}.parquet"))
+
+
+def _is_whole_json(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_bytes()), dict)
+    except ValueError:
+        return False
+
+
+def _is_whole_parquet(path: Path) -> bool:
+    """Whether it begins and ends as Parquet does; cut off or full of zeros, it does not."""
+    with path.open("rb") as stream:
+        start = stream.read(4)
+        if path.stat().st_size < 12:
+            return False
+        stream.seek(-4, os.SEEK_END)
+        return start == stream.read(4) == b"PAR1"
 
 
 def load(root: str | PathLike[str]) -> pd.DataFrame:

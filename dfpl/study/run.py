@@ -21,8 +21,10 @@ from dfpl.fields import ConfigError, SearchSpace, flatten
 from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
+from dfpl.study.closing import open_again
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
+from dfpl.study.lock import driving
 from dfpl.study.objective import Block, Objective
 from dfpl.study.plan import Plan, Prepared, SearchOptions, SweepOptions, given, prepare
 from dfpl.study.progress import Progress, console
@@ -31,6 +33,7 @@ from dfpl.study.records import RecordStore
 from dfpl.study.resources import fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.session import Session
+from dfpl.study.stopping import Gate, Stopping
 from dfpl.study.suggestion import Suggestion, ended
 from dfpl.study.tuning import (
     RefereeActor,
@@ -51,6 +54,7 @@ DRIVER_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
     "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # signals are heard by dfpl.study.stopping
     "TUNE_GLOBAL_CHECKPOINT_S": "5",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
@@ -72,6 +76,8 @@ def complaints_end_with_2() -> Iterator[None]:
     except (ConfigError, DataError, StorageError) as error:
         console.print(f"error: {error}", style="bold red", markup=False)
         sys.exit(2)
+    except KeyboardInterrupt:
+        sys.exit(130)
 
 
 def study(plan: Plan, arguments: list[str]) -> None:
@@ -154,46 +160,58 @@ def search(
     `trial` is what a trial's actor does; a simulation gives its own.
     """
     searches = objective.searches(scenarios, base.seed)
+    with _in_order(launch.store) as stopping:
+        searcher = _searcher(base, space, scenarios, objective, options, launch.store)
+        settings = SearchSettings(
+            **vars(launch),
+            base=base,
+            objective=objective,
+            searches=searches,
+            referee=_referee(base.optim.epochs, objective, options, searches, launch.store),
+        )
+        tuning = tune.TuneConfig(
+            metric="value",
+            mode="max",
+            search_alg=Gate(searcher, stopping),
+            num_samples=options.trials * len(searches),
+            max_concurrent_trials=launch.resources.concurrent,
+            trial_name_creator=_trial_name,
+            trial_dirname_creator=_trial_name,
+            reuse_actors=launch.resources.launcher != "train",
+        )
+        trainable = tune.with_parameters(trial, settings=settings)
+        asked = Session(
+            name="search",
+            trials=dict.fromkeys(searches, options.trials),
+            concurrent=launch.resources.concurrent,
+        )
+        return _tune("ray", trainable, tuning, None, launch, asked, stopping)
+
+
+def _searcher(
+    base: RunConfig,
+    space: SearchSpace,
+    scenarios: list[Scenario],
+    objective: Objective,
+    options: SearchOptions,
+    store: RecordStore,
+) -> OptunaSearcher:
     url = options.optuna_storage
-    searcher = OptunaSearcher(
+    return OptunaSearcher(
         base=base,
         space=space,
         objective=objective,
         scenarios=scenarios,
         trials=options.trials,
-        store=launch.store,
+        store=store,
         strategy=Strategy(
             sampler=options.sampler,
             transfer=options.transfer,
             transfer_from=options.transfer_from,
             prior_weight=options.prior_weight,
         ),
-        view=View(url, launch.store.name, _say) if url else None,
+        view=View(url, store.name, _say) if url else None,
     )
-    settings = SearchSettings(
-        **vars(launch),
-        base=base,
-        objective=objective,
-        searches=searches,
-        referee=_referee(base.optim.epochs, objective, options, searches, launch.store),
-    )
-    tuning = tune.TuneConfig(
-        metric="value",
-        mode="max",
-        search_alg=searcher,
-        num_samples=options.trials * len(searches),
-        max_concurrent_trials=launch.resources.concurrent,
-        trial_name_creator=_trial_name,
-        trial_dirname_creator=_trial_name,
-        reuse_actors=launch.resources.launcher != "train",
-    )
-    trainable = tune.with_parameters(trial, settings=settings)
-    asked = Session(
-        name="search",
-        trials=dict.fromkeys(searches, options.trials),
-        concurrent=launch.resources.concurrent,
-    )
-    return _tune("ray", trainable, tuning, None, launch, asked)
 
 
 def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
@@ -218,11 +236,27 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
         runs={name: ids},
         concurrent=launch.resources.concurrent,
     )
-    results = _tune(f"ray_{name}", trainable, tuning, space, launch, asked)
-    for number, run in enumerate(runs):
-        if launch.store.read(run.run_id) is None:
+    with _in_order(launch.store) as stopping:
+        results = _tune(f"ray_{name}", trainable, tuning, space, launch, asked, stopping)
+    for number, run in enumerate(runs[: len(results)]):
+        if results[number].error is not None and launch.store.read(run.run_id) is None:
             launch.store.fail(run, name, number, "its process ended without a record")
     return results
+
+
+@contextmanager
+def _in_order(store: RecordStore) -> Iterator[Stopping]:
+    """Hold the study while it is driven; raises what ended it before its time."""
+    stopping = Stopping()
+    open_again()
+    with driving(store.root, _say, stopping.because), stopping.on_signals(_say):
+        if torn := store.set_aside_torn():
+            _say(
+                f"{len(torn)} files could not be read and are now called .torn, e.g. {torn[0]}: "
+                "what they held is made again"
+            )
+        yield stopping
+    stopping.end()
 
 
 def _tune(
@@ -232,6 +266,7 @@ def _tune(
     space: dict[str, Any] | None,
     launch: Launch,
     asked: Session,
+    stopping: Stopping,
 ) -> tune.ResultGrid:
     root = launch.store.root
     root.delete_folder(name)  # a view: Tune shows finished trials again
@@ -244,7 +279,8 @@ def _tune(
             name=name,
             storage_path=root.path if root.is_local else root.root,
             failure_config=tune.FailureConfig(max_failures=2),
-            callbacks=[progress],
+            callbacks=[progress, stopping],
+            stop=stopping,
             verbose=0,
         ),
     )
@@ -298,14 +334,20 @@ def _same_study_as_before(store: RecordStore, base: RunConfig, facts: dict[str, 
     """Note what the study is; refuse to mix two studies in one folder."""
     values = {name: v for name, v in base.to_dict().items() if name != "scenario"}
     now = {"base": values, **facts}
-    if store.root.exists("study.json"):
-        before, after = dict(flatten(store.root.read_json("study.json"))), dict(flatten(now))
-        names = sorted(n for n in before | after if before.get(n) != after.get(n))
-        if names:
-            changes = ", ".join(f"{n} was {before.get(n)}, is {after.get(n)}" for n in names)
-            raise ConfigError(
-                f"{store.root} holds another study ({changes}); give this one its own --name"
-            )
+    try:
+        found = store.root.read_json("study.json")
+    except FileNotFoundError:
+        found = now
+    except ValueError:
+        store.root.set_aside("study.json")
+        found = now
+    before, after = dict(flatten(found)), dict(flatten(now))
+    names = sorted(n for n in before | after if before.get(n) != after.get(n))
+    if names:
+        changes = ", ".join(f"{n} was {before.get(n)}, is {after.get(n)}" for n in names)
+        raise ConfigError(
+            f"{store.root} holds another study ({changes}); give this one its own --name"
+        )
     store.root.write_json("study.json", now)
 
 
@@ -317,9 +359,10 @@ def connect() -> None:
         return
     alone: dict[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1"}
     address = os.environ.get("RAY_ADDRESS", "")
+    joined: dict[str, Any] = {"address": address}
     try:
         ray.init(
-            **({"address": address} if address else alone),
+            **(joined if address else alone),
             log_to_driver=False,
             logging_level=logging.ERROR,
             runtime_env={"env_vars": RAY_ENVIRONMENT},

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from ray.tune.search import Searcher
 from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError, SearchSpace
-from dfpl.study.objective import Block, Objective, Outcome
+from dfpl.study.objective import Block, Objective
 from dfpl.study.race import telling_order
 from dfpl.study.records import RecordStore
 from dfpl.study.samplers import Sampler, grid_point, new_sampler, prior_point
@@ -42,6 +43,8 @@ MEMORY = 1000
 """Trials that a sampler is left with when it knows twice as many."""
 RECENT = 200
 """Complete trials by which the order of blocks is chosen."""
+REDRAWS = 20
+"""Times that a point which was suggested before is drawn again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,11 +70,14 @@ class _Search:
     """Suggestions of earlier sessions: replayed where finished, else run first."""
     count: int = 0
     """Suggestions made so far, in all sessions."""
+    gaps: list[int] = field(default_factory=list)
+    """Numbers of suggestions that were lost between others, which are made again."""
     tried: list[Tried] = field(default_factory=list)
     """What its trials trained whole, block by block."""
     whole: list[tuple[dict[str, float], float]] = field(default_factory=list)
     """Values of each block and of the objective, of its complete trials."""
-    suggested: list[Point] = field(default_factory=list)
+    suggested: set[tuple[Any, ...]] = field(default_factory=set)
+    """Their points, as `key_of` has them."""
     on_grid: int = 0
     """How many of them were points of the grid."""
 
@@ -125,7 +131,7 @@ class OptunaSearcher(Searcher):
             suggestion = search.waiting.pop(0)
             search.count += 1
             done = self.finished(suggestion) is not None
-            trial = None if done else self._ask(search, suggestion.point)
+            trial = None if done else self._ask_again(search, suggestion)
         else:
             suggestion, trial = self._new(search)
         self.running[trial_id] = (suggestion, trial)
@@ -186,7 +192,7 @@ class OptunaSearcher(Searcher):
         folder = self.strategy.transfer_from
         if not folder:
             return []
-        found = tried_in(RecordStore(folder), space)
+        found = tried_in(RecordStore(folder), space, self.base.method.name)
         if not found:
             raise ConfigError(
                 f"--transfer-from {folder} holds no complete run of method "
@@ -206,6 +212,8 @@ class OptunaSearcher(Searcher):
         search = _Search(self._study(name), {block.name: block for block in blocks})
         known = [(self.finished(one), one) for one in waiting]
         known.sort(key=lambda pair: (pair[0] is not None, pair[1].number))
+        numbers = {one.number for one in waiting}
+        search.gaps = sorted(set(range(max(numbers, default=-1) + 1)) - numbers)
         for found, suggestion in known:
             search.waiting.append(suggestion)
             self._count(search, suggestion)
@@ -233,17 +241,18 @@ class OptunaSearcher(Searcher):
         search.study.add_trials(memorable([trial for trial in trials if trial.state.is_finished()]))
         for trial_id, (suggestion, trial) in self.running.items():
             if trial is not None and suggestion.search == search.study.study_name:
-                self.running[trial_id] = (suggestion, self._ask(search, suggestion.point))
+                self.running[trial_id] = (suggestion, self._ask_again(search, suggestion))
 
     def _new(self, search: _Search) -> tuple[Suggestion, optuna.Trial]:
         if len(search.study.get_trials(deepcopy=False)) >= 2 * MEMORY:
             self._forget(search)
-        name, number = search.study.study_name, search.count
+        name = search.study.study_name
+        number = search.gaps.pop(0) if search.gaps else search.count
         search.count += 1
         seed = self._seed(name, number)
         search.study.sampler = new_sampler(self.strategy.sampler, seed, self.trials)
         origin, point = self._chosen(search, number, seed)
-        trial = self._ask(search, point)
+        trial, attributes = self._fresh(search, point, seed)
         blocks = self._order(search)
         suggestion = Suggestion(
             number=number,
@@ -255,7 +264,7 @@ class OptunaSearcher(Searcher):
             ],
             suggested_at=time.time(),
             origin=origin,
-            attributes=_of_the_sampler(search.study),
+            attributes=attributes,
         )
         self._count(search, suggestion)
         suggestion.write(self.store.root)
@@ -270,14 +279,42 @@ class OptunaSearcher(Searcher):
             others = [one for other in self.searches.values() for one in other.tried]
             count = self.strategy.transfer + number
             for point in starting_points(wanted, [*others, *self.earlier], count):
-                if point not in search.suggested:
+                if key_of(point) not in search.suggested:
                     return "transfer", point
         if self.strategy.sampler == "grid":
-            return "grid", grid_point(self.space, search.on_grid, self._seed("grid", 0))
+            return "grid", self._next_of_grid(search)
         weight = self.strategy.prior_weight
         if np.random.default_rng(seed).random() < weight / (weight + number):
             return "prior", prior_point(self.space, self.paper, seed)
         return "sampler", None
+
+    def _next_of_grid(self, search: _Search) -> Point | None:
+        """The next point of the shuffled grid that was not suggested; None at its end."""
+        seed = self._seed("grid", 0)
+        for place in range(search.on_grid, search.on_grid + len(search.suggested) + 1):
+            point = grid_point(self.space, place, seed)
+            if point is None or key_of(point) not in search.suggested:
+                return point
+        return None
+
+    def _fresh(
+        self, search: _Search, point: Point | None, seed: int
+    ) -> tuple[optuna.Trial, dict[str, Any]]:
+        """A trial at this point, or at one of the sampler's, and what the sampler noted about it.
+
+        A point that was suggested before would be the same runs again: another is drawn at random,
+        but for a space so small that there may be none.
+        """
+        trial = self._ask(search, point)
+        attributes = _of_the_sampler(search.study)
+        for draw in range(REDRAWS):
+            if key_of(trial.params) not in search.suggested:
+                break
+            search.study.tell(trial, None, TrialState.FAIL)
+            search.study.sampler = new_sampler("random", seed + draw, self.trials)
+            trial = self._ask(search, None)
+            self._note_for_sampler(search, trial, attributes)
+        return trial, attributes
 
     def _order(self, search: _Search) -> list[str]:
         """The blocks, most telling first; as they are where order does not matter."""
@@ -292,14 +329,26 @@ class OptunaSearcher(Searcher):
             search.study.enqueue_trial(point)
         return search.study.ask(self.space)
 
+    def _ask_again(self, search: _Search, suggestion: Suggestion) -> optuna.Trial:
+        """A trial at a point that was suggested before, with what its sampler had noted."""
+        trial = self._ask(search, suggestion.point)
+        self._note_for_sampler(search, trial, suggestion.attributes)
+        return trial
+
+    @staticmethod
+    def _note_for_sampler(search: _Search, trial: optuna.Trial, attributes: dict[str, Any]) -> None:
+        for key, value in attributes.items():
+            search.study._storage.set_trial_system_attr(trial._trial_id, key, value)
+
     def _seed(self, search: str, number: int) -> int:
-        """Suggestion n depends on the seed, n and what was told, not on interruptions."""
+        """Suggestion n depends on the seed, n and what was told; not on interruptions, as long as
+        the sampler remembers all of it."""
         text = json.dumps([self.base.seed, search, number])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 
     @staticmethod
     def _count(search: _Search, suggestion: Suggestion) -> None:
-        search.suggested.append(suggestion.point)
+        search.suggested.add(key_of(suggestion.point))
         search.on_grid += suggestion.origin == "grid"
 
     def _note(self, search: _Search, suggestion: Suggestion, found: Ended) -> None:
@@ -320,7 +369,7 @@ class OptunaSearcher(Searcher):
                 return
 
     def _frozen(self, suggestion: Suggestion, found: Ended) -> FrozenTrial:
-        return frozen(suggestion, found.outcome, self.space)
+        return frozen(suggestion, found, self.space)
 
     def _running(self, suggestion: Suggestion) -> FrozenTrial:
         return frozen(suggestion, None, self.space)
@@ -337,8 +386,13 @@ def memorable(trials: list[FrozenTrial]) -> list[FrozenTrial]:
     return [trials[place] for place in sorted(kept)]
 
 
+def key_of(point: Point) -> tuple[Any, ...]:
+    """A point as a set can hold it."""
+    return tuple(sorted(point.items()))
+
+
 def frozen(
-    suggestion: Suggestion, found: Outcome | None, space: dict[str, BaseDistribution]
+    suggestion: Suggestion, found: Ended | None, space: dict[str, BaseDistribution]
 ) -> FrozenTrial:
     """A trial as Optuna stores it; a running one where it has no outcome yet."""
     attributes = {
@@ -353,16 +407,28 @@ def frozen(
         "system_attrs": suggestion.attributes,
     }
     if found is None:
-        return create_trial(state=TrialState.RUNNING, user_attrs=attributes, **common)
-    state = OPTUNA_STATE[found.state]
-    pruned = state == TrialState.PRUNED and len(found.values) == 1
-    return create_trial(
-        state=state,
-        values=found.values if state == TrialState.COMPLETE or pruned else None,
-        intermediate_values={found.step: found.values[0]} if pruned else {},
-        user_attrs={**attributes, "reason": found.reason, "epochs": found.step},
-        **common,
-    )
+        trial = create_trial(state=TrialState.RUNNING, user_attrs=attributes, **common)
+    else:
+        end = found.outcome
+        state = OPTUNA_STATE[end.state]
+        pruned = state == TrialState.PRUNED and len(end.values) == 1
+        trial = create_trial(
+            state=state,
+            values=end.values if state == TrialState.COMPLETE or pruned else None,
+            intermediate_values={end.step: end.values[0]} if pruned else {},
+            user_attrs={**attributes, "reason": end.reason, "epochs": end.step},
+            **common,
+        )
+        if found.finished_at:
+            trial.datetime_complete = _local(datetime.fromisoformat(found.finished_at))
+    if suggestion.suggested_at:
+        trial.datetime_start = _local(datetime.fromtimestamp(suggestion.suggested_at, UTC))
+    return trial
+
+
+def _local(moment: datetime) -> datetime:
+    """As Optuna has times: of this place, without saying so."""
+    return moment.astimezone().replace(tzinfo=None)
 
 
 def _of_the_sampler(study: optuna.Study) -> dict[str, Any]:

@@ -19,9 +19,11 @@ from ray.util.placement_group import PlacementGroup, get_current_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
 from dfpl.fields import Row
+from dfpl.storage import StorageError
 from dfpl.study.records import Record
 from dfpl.study.resources import Resources
 from dfpl.study.worker import Assignment, Tell, WorkersFailedError, own_device, train_rank
+from dfpl.train import EndedError
 
 ATTEMPTS = 3
 """How often a run is started, each time from its checkpoint, before it counts as failed."""
@@ -156,6 +158,9 @@ def fit_in_slot(assignment: Assignment, resources: Resources, tell: Tell) -> Rec
     for _ in range(ATTEMPTS):
         try:
             return _slot_for(resources).train(assignment, tell_once)
+        except (EndedError, StorageError):
+            close()  # no new ranks would help
+            raise
         except RayError as error:
             close()
             reason = _in_a_line(error)

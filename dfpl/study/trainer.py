@@ -11,9 +11,11 @@ from ray.train.v2.api.exceptions import TrainingFailedError
 from ray.tune.integration.ray_train import TuneReportCallback
 
 from dfpl.fields import Row
+from dfpl.storage import StorageError
 from dfpl.study.records import Record
 from dfpl.study.resources import Resources
 from dfpl.study.worker import Assignment, WorkersFailedError, train_rank
+from dfpl.train import EndedError
 
 
 def train_worker(config: dict[str, Any]) -> None:
@@ -51,6 +53,9 @@ def fit_on_workers(assignment: Assignment, resources: Resources, describe: Any) 
     try:
         trainer.fit()
     except TrainingFailedError as error:
+        for reason in getattr(error, "worker_failures", {}).values():
+            if isinstance(reason, (EndedError, StorageError)):
+                raise reason from error
         raise WorkersFailedError(str(error)) from error
     record = store.read(run_id)
     assert record is not None

@@ -19,13 +19,13 @@ from dfpl.intervals import interval_of, summarise
 from dfpl.metrics import measure
 from dfpl.predictions import Predictions, concatenate
 from dfpl.study.records import Record, RecordStore, provenance
-from dfpl.train import Fitted, NonFiniteError, NotConvergedError, Runtime, fit
+from dfpl.train import EndedError, Fitted, NonFiniteError, NotConvergedError, Runtime, fit
 
 EVERYWHERE = (NonFiniteError, NotConvergedError, ConfigError, DataError)
 """Failures that all workers of a run meet alike, in the same step."""
-OF_THE_MACHINE = (OSError, RayError, getattr(torch, "AcceleratorError", RayError))
-"""Not the run's fault: storage, a lost actor, a broken device. Ray starts the run again elsewhere,
-from its checkpoint."""
+OF_THE_MACHINE = (OSError, RayError, EndedError, getattr(torch, "AcceleratorError", RayError))
+"""Not the run's fault: storage, a lost actor, a study that is to end, a broken device. The run goes
+on from its checkpoint, elsewhere or another time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +112,9 @@ def _refuse_no_number(fitted: Fitted, run: RunConfig) -> None:
 
 
 def _trained(record: Record, job: Job, fitted: Fitted) -> Record:
-    waited = None if job.suggested_at is None else fitted.first_batch_at - job.suggested_at
+    waited = None
+    if job.suggested_at is not None:
+        waited = max(0.0, fitted.first_batch_at - job.suggested_at)  # clocks can be set back
     done = len(fitted.rows)
     reason = f"ASHA stopped it after epoch {done}, at value {fitted.best_value:.4f}"
     return replace(

@@ -1,8 +1,9 @@
 """The Tune side of a study: what a trial's actor does, and how it reaches the referee."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import nan
+from socket import gethostname
 from typing import Any
 
 import ray
@@ -10,12 +11,16 @@ from ray import tune
 from ray.exceptions import RayError
 
 from dfpl.config import RunConfig
+from dfpl.storage import StorageError
+from dfpl.study.closing import Listening, closing
 from dfpl.study.launch import Launch, execute
 from dfpl.study.objective import Block, Met, Objective
 from dfpl.study.records import Record
 from dfpl.study.rounds import Ask, Describing, Referee, Rounds, always
+from dfpl.study.suggestion import FOLDER as SUGGESTIONS
 from dfpl.study.suggestion import Suggestion
 from dfpl.study.trial import Job
+from dfpl.train import EndedError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +74,32 @@ def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
     """One trial; `config` holds its search, its number, and its point under dotted names.
 
     A failed run is a record, and NaN for Tune: an exception would cost the warm actor, and Tune
-    would try it again.
+    would try it again. So is a trial that leaves no record, as results cannot be written or the
+    study is to end: the driver hears of it.
     """
+    tune.report(last_words(lambda: _play(config, settings)))
+
+
+def last_words(play: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What Tune is told last of a trial."""
+    try:
+        if closing():
+            raise EndedError
+        return play()
+    except EndedError:
+        return {"value": nan, "state": "stopped"}
+    except StorageError as error:
+        reason = getattr(error, "cause", error)  # of a rank, without its trace
+        return {"value": nan, "state": "unwritten", "reason": f"{reason} (on {gethostname()})"}
+
+
+def _play(config: dict[str, Any], settings: SearchSettings) -> dict[str, Any]:
+    root, name = settings.store.root, f"{config['search']}-{config['trial']:05d}.json"
+    if not root.wait_for(f"{SUGGESTIONS}/{name}"):
+        raise StorageError(
+            f"{root.shown}/{SUGGESTIONS}/{name} was written, but cannot be seen from here; see "
+            "that every node reaches the same storage, then the same command goes on"
+        )
     suggestion = Suggestion.read(settings.store.root, config["search"], config["trial"])
 
     def train(run: RunConfig, ask: Ask, describe: Describing) -> Record:
@@ -82,7 +111,7 @@ def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
             suggested_at=None if describe.before else suggestion.suggested_at,
             launcher=settings.resources.launcher,
         )
-        return execute(run, job, settings, ask, describe)
+        return execute(run, job, settings, Listening(ask), describe)
 
     rounds = Rounds(
         base=settings.base,
@@ -93,11 +122,15 @@ def tune_trial(config: dict[str, Any], settings: SearchSettings) -> None:
         train=train,
         tell=tune.report,
     )
-    tune.report(rounds.play(suggestion))
+    return rounds.play(suggestion)
 
 
 def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
     """One run of a sweep; `config` holds its position in the list."""
+    tune.report(last_words(lambda: _train_listed(config, settings)))
+
+
+def _train_listed(config: dict[str, Any], settings: SweepSettings) -> dict[str, Any]:
     run = settings.runs[config["run"]]
     describe = Describing(run.optim.epochs, Objective(), Block(run.scenario, run.seed).name)
     record = settings.store.read(run.run_id)
@@ -109,9 +142,9 @@ def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:
             trial=config["run"],
             launcher=settings.resources.launcher,
         )
-        record = execute(run, job, settings, always, describe)
+        record = execute(run, job, settings, Listening(always), describe)
     else:
         for row in settings.store.epochs(record.run_id):
             tune.report(describe(row))
     value = record.value if record.state == "complete" else nan
-    tune.report({"value": value, "state": record.state, "run_id": record.run_id})
+    return {"value": value, "state": record.state, "run_id": record.run_id}
