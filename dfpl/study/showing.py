@@ -22,7 +22,7 @@ def write(store: RecordStore, url: str) -> list[str]:
     searches: dict[str, dict[str, optuna.trial.FrozenTrial]] = {}
     for one in Suggestion.read_all(store.root):
         found = ended(one, objective, store)
-        trial = frozen(one, found.outcome if found else None, space)
+        trial = frozen(one, found, space)
         searches.setdefault(one.search, {})[one.name] = trial
     view = View(url, store.name, lambda text: None)
     for search, trials in searches.items():

@@ -67,6 +67,8 @@ class Ended(NamedTuple):
 
     outcome: Outcome
     records: list[Record]
+    finished_at: str
+    """When its last run ended."""
 
     @property
     def met(self) -> list[Met]:
@@ -88,4 +90,4 @@ def ended(suggestion: Suggestion, objective: Objective, store: RecordStore) -> E
     dropped = store.dropped(suggestion.name) if several else ""
     found = outcome(objective, records, len(suggestion.run_ids), dropped)
     whole = [record for record in records if record.state == "complete"]
-    return None if found is None else Ended(found, whole)
+    return None if found is None else Ended(found, whole, records[-1].finished_at)

@@ -41,7 +41,7 @@ def distance(scenario: Scenario, wanted: Sequence[Scenario]) -> tuple[bool, floa
     )
 
 
-def tried_in(store: RecordStore, space: SearchSpace) -> list[Tried]:
+def tried_in(store: RecordStore, space: SearchSpace, method: str) -> list[Tried]:
     """All that an earlier study trained whole, as points of this space.
 
     A run whose values do not lie in the space, or whose method is another, is left out.
@@ -54,5 +54,6 @@ def tried_in(store: RecordStore, space: SearchSpace) -> list[Tried]:
                 point = point_of(run, space)
             except (ConfigError, KeyError):
                 continue
-            found.append(Tried(run.scenario, record.value, point))
+            if run.method.name == method:
+                found.append(Tried(run.scenario, record.value, point))
     return found

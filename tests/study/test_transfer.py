@@ -97,7 +97,7 @@ def test_records_are_read_as_points_of_the_space(tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
     leave(store, {"method.alpha": 0.5}, 0.7)
     leave(store, {"method.num_prototypes": 9, "scenario.pattern": "image", "seed": 4}, 0.8)
-    found = sorted(tried_in(store, SPACE), key=lambda one: one.value)
+    found = sorted(tried_in(store, SPACE, "dfpl"), key=lambda one: one.value)
     assert found == [
         Tried(Scenario.parse("both-50"), 0.7, {"method.alpha": 0.5, "method.num_prototypes": 5}),
         Tried(Scenario.parse("image-50"), 0.8, {"method.alpha": 1.0, "method.num_prototypes": 9}),
@@ -117,7 +117,7 @@ def test_what_does_not_fit_is_left_out(tmp_path: Path) -> None:
     leave(store, {"method.alpha": 20.0}, 0.9)  # beyond the end of the space
     leave(store, {"method.num_prototypes": 20}, 0.9)
     store.root.write("records/torn.json", b'{"run_id": "x", ')
-    assert tried_in(store, SPACE) == []
+    assert tried_in(store, SPACE, "dfpl") == []
     assert len(list(store.read_all())) == 7
 
 
@@ -125,10 +125,12 @@ def test_a_choice_counts_where_it_is_one_of_the_values(tmp_path: Path) -> None:
     store = RecordStore(tmp_path)
     leave(store, {}, 0.7)
     known = {"method.image_network": Choice(("small", "resnet18"))}
-    assert [one.point for one in tried_in(store, known)] == [{"method.image_network": "small"}]
-    assert tried_in(store, {"method.image_network": Choice(("resnet18", "resnet50"))}) == []
-    assert tried_in(store, {"method.of_another_method": FloatRange(0.0, 1.0)}) == []
+    assert [one.point for one in tried_in(store, known, "dfpl")] == [
+        {"method.image_network": "small"}
+    ]
+    assert tried_in(store, {"method.image_network": Choice(("resnet18", "resnet50"))}, "dfpl") == []
+    assert tried_in(store, {"method.of_another_method": FloatRange(0.0, 1.0)}, "dfpl") == []
 
 
 def test_an_empty_folder_has_nothing_to_start_from(tmp_path: Path) -> None:
-    assert tried_in(RecordStore(tmp_path / "nowhere"), SPACE) == []
+    assert tried_in(RecordStore(tmp_path / "nowhere"), SPACE, "dfpl") == []
