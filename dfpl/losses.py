@@ -29,9 +29,13 @@ def task_loss(logits: Float[Tensor, "B C"], label: Label, kind: str) -> Float[Te
     "bce": binary cross-entropy with logits, mean over classes and samples, one-hot targets for
     single-label data, as the paper writes it. "ce": softmax cross-entropy (single-label only).
     """
-    if kind == "ce":
-        per_sample = F.cross_entropy(logits, label, reduction="none")
-    else:
-        target = one_hot(label, logits)
-        per_sample = F.binary_cross_entropy_with_logits(logits, target, reduction="none").mean(1)
+    per_sample = task_losses(logits, label, kind).mean(dim=1)
     return mean_over(per_sample, per_sample.new_ones(len(per_sample)).bool())
+
+
+def task_losses(logits: Float[Tensor, "B C"], label: Label, kind: str) -> Float[Tensor, "B R"]:
+    """What `task_loss` is the mean of: one loss per class for "bce", and for "ce" only one."""
+    if kind == "ce":
+        return F.cross_entropy(logits, label, reduction="none")[:, None]
+    target = one_hot(label, logits)
+    return F.binary_cross_entropy_with_logits(logits, target, reduction="none")

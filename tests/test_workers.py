@@ -38,7 +38,8 @@ or of 3 and 2, which leave one or two of four workers without a row."""
 
 def small(name: str, missing: str = "zeros") -> dict[str, Any]:
     """The config of a small method that draws no random numbers in training."""
-    values = {**SMALL, "name": name, "encode_missing": missing, "dropout": 0.0}
+    still = {"dropout": 0.0, "drop": "none", "sampling": False}
+    values = {**SMALL, "name": name, "encode_missing": missing, **still}
     return {k: v for k, v in values.items() if k in methods.load(name).Config.model_fields}
 
 

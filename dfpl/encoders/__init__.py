@@ -36,6 +36,21 @@ def encode_present(
     return Tokens(*(_scatter(tokens, rows, len(present)) for tokens in found))
 
 
+def encode_present_plainly(
+    encode: Callable[..., Tensor],
+    inputs: tuple[Tensor, ...],
+    present: Bool[Tensor, " B"],
+    missing: EncodeMissing,
+) -> Float[Tensor, "B L D"]:
+    """As `encode_present`, for an encoder without branches."""
+
+    def twice(*values: Tensor) -> Tokens:
+        tokens = encode(*values)
+        return Tokens(tokens, tokens)
+
+    return encode_present(twice, inputs, present, missing).shared
+
+
 def zero_where_absent(value: Tensor, present: Bool[Tensor, " B"]) -> Tensor:
     """Zero the rows of absent samples, whatever they hold (NaN times 0 would be NaN)."""
     there = present.view(-1, *[1] * (value.dim() - 1))

@@ -9,11 +9,13 @@ from typing import Literal
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from dfpl.encoders import EncodeMissing, Tokens, encode_present
+from dfpl.encoders import EncodeMissing, Tokens, encode_present, encode_present_plainly
 
 ImageNetwork = Literal["resnet50", "resnet18", "small"]
 STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 ImageSplit = Literal["stem", "layer1", "layer2", "layer3"]
+STRIDE: dict[ImageNetwork, int] = {"resnet50": 32, "resnet18": 32, "small": 16}
+"""Pixels from one cell of the last map to the next."""
 
 
 class ImageEncoder(nn.Module):
@@ -40,6 +42,30 @@ class ImageEncoder(nn.Module):
         shared = self.shared(lower).flatten(2).mT  # (B, L, channels)
         specific = self.specific(lower).flatten(2).mT
         return Tokens(self.shared_map(shared), self.specific_map(specific))
+
+
+class PlainImageEncoder(nn.Module):
+    """The same network without branches: pixels to L = h w tokens."""
+
+    def __init__(self, network: ImageNetwork, width: int, missing: EncodeMissing) -> None:
+        super().__init__()
+        self.missing: EncodeMissing = missing
+        stages, channels = _stages(network)
+        self.network = nn.Sequential(*stages)
+        self.map = nn.Linear(channels, width)
+
+    def forward(
+        self, image: Float[Tensor, "B 3 H W"], present: Bool[Tensor, " B"]
+    ) -> Float[Tensor, "B L D"]:
+        return encode_present_plainly(self._encode, (image,), present, self.missing)
+
+    def _encode(self, image: Float[Tensor, "B 3 H W"]) -> Float[Tensor, "B L D"]:
+        return self.map(self.network(image).flatten(2).mT)
+
+
+def count_tokens(network: ImageNetwork, size: int) -> int:
+    """L for square pictures of `size` pixels: the cells of the last map."""
+    return (-(-size // STRIDE[network])) ** 2
 
 
 def _stages(network: ImageNetwork) -> tuple[list[nn.Module], int]:

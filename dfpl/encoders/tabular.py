@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from dfpl.blocks import TransformerBlock
 from dfpl.data.packed import EMPTY, UNSEEN, Schema
-from dfpl.encoders import EncodeMissing, Tokens, encode_present
+from dfpl.encoders import EncodeMissing, Tokens, encode_present, encode_present_plainly
 
 
 class TabularEncoder(nn.Module):
@@ -42,6 +42,33 @@ class TabularEncoder(nn.Module):
         tokens, visible = self.embed(numeric, category)
         lower = _run(self.lower, tokens, visible)
         return Tokens(_run(self.shared, lower, visible), _run(self.specific, lower, visible))
+
+
+class PlainTabularEncoder(nn.Module):
+    """The same transformer without branches: cells to L tokens in the same order."""
+
+    def __init__(
+        self, schema: Schema, width: int, depth: int, heads: int, missing: EncodeMissing
+    ) -> None:
+        super().__init__()
+        self.missing: EncodeMissing = missing
+        self.embed = CellEmbedding(schema, width)
+        self.blocks = _blocks(depth, width, heads)
+        self.apply(_initialise)
+
+    def forward(
+        self,
+        numeric: Float[Tensor, "B Fn"],
+        category: Int[Tensor, "B Fc"],
+        present: Bool[Tensor, " B"],
+    ) -> Float[Tensor, "B L D"]:
+        return encode_present_plainly(self._encode, (numeric, category), present, self.missing)
+
+    def _encode(
+        self, numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]
+    ) -> Float[Tensor, "B L D"]:
+        tokens, visible = self.embed(numeric, category)
+        return _run(self.blocks, tokens, visible)
 
 
 class CellEmbedding(nn.Module):
