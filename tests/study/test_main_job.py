@@ -166,7 +166,7 @@ def test_a_failing_run_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None
     assert frame["reason"].str.contains("the objective is not finite in epoch").all()
 
 
-def test_two_workers_under_ray_train_find_what_one_finds(tmp_path: Path) -> None:
+def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
     from dfpl.study import records
 
     save_packed(tmp_path / "data", num_samples=90)
@@ -176,7 +176,7 @@ def test_two_workers_under_ray_train_find_what_one_finds(tmp_path: Path) -> None
         run(command(tmp_path / "data", runs, *options, f"--workers={workers}"))
     one, two = (records.load(tmp_path / f"runs{n}/study").iloc[0] for n in (1, 2))
     assert (one["workers"], one["launcher"]) == (1, "inline")
-    assert (two["workers"], two["launcher"]) == (2, "train")
+    assert (two["workers"], two["launcher"]) == (2, "slot")
     assert one["run_id"] == two["run_id"]
     for metric in ("val/accuracy", "val/auroc", "test/scenario/prauc", "test/image/accuracy"):
         assert two[f"metrics.{metric}"] == pytest.approx(one[f"metrics.{metric}"], abs=1e-4)

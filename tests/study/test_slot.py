@@ -3,7 +3,6 @@
 import os
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,18 +21,23 @@ from trials import (
     Trial,
     assert_gone,
     assert_same_result,
-    own_processes,
     small_cluster,
     stop,
+    struck_trial,
     without_time,
 )
 
 from dfpl.compute import Compute
+from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
+from dfpl.data.scenario import parse_scenarios
+from dfpl.fields import FloatRange
 from dfpl.study.launch import Launch
+from dfpl.study.objective import Objective
+from dfpl.study.plan import SearchOptions
 from dfpl.study.records import RecordStore
 from dfpl.study.resources import fit_to_cluster
-from dfpl.study.run import sweep
+from dfpl.study.run import search, sweep
 from dfpl.train import Runtime, fit
 
 pytestmark = [
@@ -181,27 +185,16 @@ def test_tune_keeps_a_slot_over_trials(tmp_path: Path, data: Path) -> None:
     assert_all_cpus_free()
 
 
-def kill_a_worker(folder: Path, killed: list[int]) -> None:
-    """Kill a worker of Ray Train once there is a checkpoint."""
-    deadline = time.monotonic() + 100
-    while not killed and time.monotonic() < deadline:
-        if list(folder.glob("checkpoints/*/last.pt")):
-            killed += own_processes("RayTrainWorker")[-1:]
-        time.sleep(0.02)
-    for pid in killed:
-        os.kill(pid, signal.SIGKILL)
-
-
 def test_a_killed_worker_of_ray_train_is_replaced_too(tmp_path: Path, data: Path) -> None:
-    launch, killed = launch_of(tmp_path / "study", data, "train"), []
-    run = make_run(PackedDataset.load(data), optim__epochs=8)
-    killer = threading.Thread(target=kill_a_worker, args=(tmp_path / "study", killed))
-    killer.start()
-    sweep("confirm", [run], launch)
-    killer.join()
-    assert killed
+    launch = launch_of(tmp_path / "study", data, "train")
+    base = make_run(PackedDataset.load(data), optim__epochs=4)
+    options = SearchOptions(trials=1, grace=4, transfer=0)
+    space = {"method.alpha": FloatRange(0.01, 10.0, log=True)}
+    search(base, space, parse_scenarios("both-50"), Objective(), options, launch, struck_trial)
+    assert (tmp_path / "study/struck").exists()
     (record,) = launch.store.read_all()
     assert (record.state, record.launcher, record.workers) == ("complete", "train", 2)
+    run = RunConfig.from_dict(record.config)
     alone = fit(run, PackedDataset.load(data), Runtime())
     found = launch.store.epochs(record.run_id)
     for row, other in zip(without_time(found), without_time(alone.rows), strict=True):

@@ -6,7 +6,7 @@ Ray's workers import this module, so it is no test.
 import gc
 import os
 import random
-import subprocess
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -25,7 +25,8 @@ from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.fields import Row
-from dfpl.study import slot, worker
+from dfpl.study import launch as launching
+from dfpl.study import slot, tuning, worker
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.resources import Resources
 from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT
@@ -68,9 +69,10 @@ def stop(row: Row) -> bool:
 
 @dataclass(frozen=True)
 class Strike:
-    """Sends a signal to a process after the second epoch; if `once`, the first time only."""
+    """Sends a signal to a process, by default its own, after the second epoch; if `once`, the first
+    time only."""
 
-    signal: int
+    kind: int
     pid: int
     mark: Path
     once: bool = True
@@ -78,7 +80,7 @@ class Strike:
     def __call__(self, row: Row) -> bool:
         if row["epoch"] == 2 and not (self.once and self.mark.exists()):
             self.mark.touch()
-            os.kill(self.pid or os.getpid(), self.signal)
+            os.kill(self.pid or os.getpid(), self.kind)
         return True
 
 
@@ -157,6 +159,17 @@ def timed_trial(config: dict[str, Any], settings: SearchSettings) -> None:
     settings.store.root.write_json(f"told/{config['trial']}.json", seconds)
 
 
+def struck_trial(config: dict[str, Any], settings: SearchSettings) -> None:
+    """`tune_trial`, but the process of rank 0 is killed after the second epoch, once."""
+    strike = Strike(signal.SIGKILL, 0, Path(settings.store.root.path) / "struck")
+
+    def execute(run: RunConfig, job: Job, launch: Any, ask: Any, describe: Any) -> Record:
+        return launching.execute(run, job, launch, strike, describe)
+
+    tuning.execute = execute
+    tune_trial(config, settings)
+
+
 def timed(report: Callable[[Row], bool], seconds: list[float]) -> Callable[[Row], bool]:
     def report_timed(row: Row) -> bool:
         start = time.perf_counter()
@@ -215,16 +228,6 @@ class Bench:
 
     def pids(self) -> list[int]:
         return ray.get(self.trial.pids.remote())
-
-
-def own_processes(name: str) -> list[int]:
-    """Processes of the cluster of this process whose command names this."""
-    shown = subprocess.run(["ps", "-eo", "pid,ppid,args"], capture_output=True, text=True).stdout
-    rows = [line.split(maxsplit=2) for line in shown.splitlines()[1:]]
-    family = {os.getpid()}
-    for _ in range(5):
-        family |= {int(pid) for pid, parent, _ in rows if int(parent) in family}
-    return [int(pid) for pid, _, command in rows if int(pid) in family and name in command]
 
 
 def lives(pid: int) -> bool:
