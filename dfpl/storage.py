@@ -43,7 +43,7 @@ class Storage:
         below = object.__new__(Storage)
         below.filesystem = self.filesystem
         below.path = f"{self.path.rstrip('/')}/{name}"
-        base, mark, query = self.root.partition("?")
+        base, mark, query = self._split()
         below.root = f"{base.rstrip('/')}/{name}{mark}{query}"
         return below
 
@@ -53,8 +53,17 @@ class Storage:
     @property
     def shown(self) -> str:
         """The place as it may be shown: without keys and passwords."""
-        scheme, mark, rest = self.root.partition("?")[0].rpartition("://")
+        scheme, mark, rest = self._split()[0].rpartition("://")
         return scheme + mark + (rest.rpartition("@")[2] if mark else rest)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self._split()[0].rstrip("/").rpartition("/")[2]
+
+    def _split(self) -> tuple[str, str, str]:
+        """The root before and after the question mark that begins the options of a URI."""
+        return self.root.partition("?") if "://" in self.root else (self.root, "", "")
 
     def __reduce__(self) -> Any:
         return Storage, (self.root,)

@@ -150,7 +150,7 @@ class RecordStore:
     @property
     def name(self) -> str:
         """The study's name: that of its folder."""
-        return self.root.root.partition("?")[0].rstrip("/").rsplit("/", 1)[-1]
+        return self.root.name
 
     def read_all(self) -> Iterator[Record]:
         for name in (self.root / "records").names(".json"):
