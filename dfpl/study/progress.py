@@ -142,12 +142,13 @@ class Progress(tune.Callback):
 
     @watching
     def _tick(self) -> None:
-        """Leave a heartbeat and refresh the table, neither too often."""
+        """Leave a heartbeat and refresh the table, neither too often; at once where the clock was
+        set back."""
         now = self.now()
-        if now - self.beat_at >= HEARTBEAT_S:
+        if not 0 <= now - self.beat_at < HEARTBEAT_S:
             self.beat_at = now
             Heartbeat(at=now).save(self.root, self.session.name)
-        if self.live is not None and now - self.shown_at >= REFRESH_S:
+        if self.live is not None and not 0 <= now - self.shown_at < REFRESH_S:
             self.shown_at = now
             self.live.update(render(self.status(), self.console.width), refresh=True)
 

@@ -5,6 +5,7 @@ folder like NFS, 30 odd names and a read-only folder.
 """
 
 import errno
+import io
 import os
 import random
 import shutil
@@ -20,9 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from samples import make_packed, make_run, save_packed
 
-from dfpl.checkpoint import LAST, Progress
+from dfpl import checkpoint
 from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import parse_scenarios
@@ -31,9 +33,11 @@ from dfpl.storage import Storage, StorageError
 from dfpl.study import lock, tuning
 from dfpl.study.lock import Claim, Hold, driving
 from dfpl.study.objective import Objective
+from dfpl.study.progress import Progress
 from dfpl.study.records import Record, RecordStore, load
 from dfpl.study.run import _same_study_as_before
 from dfpl.study.searcher import OptunaSearcher, Strategy
+from dfpl.study.session import Session
 from dfpl.study.stopping import Gate, Stopping
 from dfpl.study.suggestion import Suggestion
 from dfpl.study.trial import Job, run_once
@@ -318,8 +322,8 @@ def test_a_torn_file_is_set_aside(tmp_path: Path, kind: str, content: bytes) -> 
 
 def test_a_torn_checkpoint_starts_the_run_anew(tmp_path: Path) -> None:
     for content in (*TORN, b"PK\x03\x04" + bytes(100)):
-        Storage(tmp_path).write(LAST, content)
-        assert Progress.load(Storage(tmp_path)) is None
+        Storage(tmp_path).write(checkpoint.LAST, content)
+        assert checkpoint.Progress.load(Storage(tmp_path)) is None
 
 
 def test_a_torn_description_of_the_study_is_written_anew(tmp_path: Path) -> None:
@@ -514,7 +518,7 @@ def test_a_record_that_is_seen_late_is_no_death(tmp_path: Path) -> None:
 def test_a_record_that_is_never_seen_ends_the_study(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Storage.wait_for, "__defaults__", (0.1,))
+    monkeypatch.setattr(Storage, "wait_for", lambda self, name: self.exists(name))
     gate = gate_of(tmp_path / "study")
     config = suggest(gate, "a")
     words = {"value": 0.5, "state": "complete", "run_id": record_of(gate, config).run_id}
@@ -590,6 +594,16 @@ def test_suggestions_are_ordered_by_their_number(
     again = gate_of(tmp_path / "study", trials=6)
     assert [suggest(again, str(number)) for number in range(4)] == configs
     assert suggest(again, "4")["trial"] == 4
+
+
+def test_heartbeats_go_on_where_the_clock_is_set_back(tmp_path: Path) -> None:
+    now = [1.8e9]
+    asked = Session(name="search", trials={"both-50": 1}, concurrent=1, started_at=now[0])
+    root = Storage(tmp_path)
+    with Progress(asked, root, Console(file=io.StringIO()), lambda: now[0]) as progress:
+        now[0] -= 3600
+        progress.on_step_end(0, [])
+        assert root.read_json("heartbeats/search.json")["at"] == now[0]
 
 
 def test_no_time_is_negative_where_the_clock_is_set_back(
