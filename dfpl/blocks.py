@@ -6,23 +6,25 @@ from torch import Tensor, nn
 
 
 class FeedForward(nn.Sequential):
-    """Linear D -> 4D, GELU, Linear 4D -> D."""
+    """Linear D -> r D, GELU, Linear r D -> D."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+    def __init__(self, width: int, ratio: int = 4) -> None:
+        inner = ratio * width
+        super().__init__(nn.Linear(width, inner), nn.GELU(), nn.Linear(inner, width))
 
 
 class TransformerBlock(nn.Module):
     """Pre-norm block: x + attention(norm x), then x + feed_forward(norm x)."""
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, ratio: int = 4) -> None:
+        """`ratio`: how many times as wide as the tokens the feed-forward part is inside."""
         super().__init__()
         self.heads = heads
         self.attention_norm = nn.LayerNorm(width)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.project = nn.Linear(width, width)
         self.feed_forward_norm = nn.LayerNorm(width)
-        self.feed_forward = FeedForward(width)
+        self.feed_forward = FeedForward(width, ratio)
 
     def forward(
         self, tokens: Float[Tensor, "B L D"], visible: Bool[Tensor, "B L L"]

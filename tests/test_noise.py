@@ -15,7 +15,7 @@ from dfpl.data.augment import _splitmix
 from dfpl.noise import _GOLDEN, StepNoise, _mix, drop_modality
 from dfpl.train import Runtime, fit
 
-NAMES = ["dmrnet"]
+NAMES = ["dmrnet", "im_fuse"]
 """The methods that draw random numbers in training."""
 PACKED = make_packed(24)
 
