@@ -168,6 +168,7 @@ def search(
             objective=objective,
             searches=searches,
             referee=_referee(base.optim.epochs, objective, options, searches, launch.store),
+            rungs=_halving(base.optim.epochs, options).rungs,
         )
         tuning = tune.TuneConfig(
             metric="value",
@@ -270,6 +271,8 @@ def _tune(
 ) -> tune.ResultGrid:
     root = launch.store.root
     root.delete_folder(name)  # a view: Tune shows finished trials again
+    for loud in ("tune", "execution.experiment_state"):  # about that view, in many lines
+        logging.getLogger(f"ray.tune.{loud}").setLevel(logging.CRITICAL)
     progress = Progress(asked, root)
     tuner = tune.Tuner(
         tune.with_resources(trainable, launch.resources.of_trial()),
@@ -288,6 +291,10 @@ def _tune(
         return tuner.fit()
 
 
+def _halving(epochs: int, options: SearchOptions) -> SuccessiveHalving:
+    return SuccessiveHalving(epochs=epochs, grace=options.grace or max(1, epochs // 9))
+
+
 def _referee(
     epochs: int,
     objective: Objective,
@@ -296,7 +303,7 @@ def _referee(
     store: RecordStore,
 ) -> Any:
     """The actor that trials ask; it knows what the finished ones of these searches reached."""
-    halving = SuccessiveHalving(epochs=epochs, grace=options.grace or max(1, epochs // 9))
+    halving = _halving(epochs, options)
     names = {name: [block.name for block in blocks] for name, blocks in searches.items()}
     race = Race(objective=objective, blocks=names, level=options.race_level)
     for suggestion in Suggestion.read_all(store.root):
