@@ -11,9 +11,13 @@ import workers
 from samples import SMALL, make_packed, make_run
 
 from dfpl import method as methods
+from dfpl.config import RunConfig
 from dfpl.data.augment import _splitmix
+from dfpl.distributed import world_size
+from dfpl.fields import Row
 from dfpl.noise import _GOLDEN, StepNoise, _mix, drop_modality
-from dfpl.train import Runtime, fit
+from dfpl.storage import Storage
+from dfpl.train import EndedError, Runtime, fit
 
 NAMES = ["dmrnet", "im_fuse"]
 """The methods that draw random numbers in training."""
@@ -86,23 +90,31 @@ def test_dropping_by_hand() -> None:
         assert drop_modality(complete, uniform, torch.tensor(states)).int().tolist() == expected
 
 
-def train(name: str) -> list[dict[str, Any]]:
-    """A short training in float64, with all that the method draws."""
+def make(name: str) -> RunConfig:
     config = methods.load(name).Config
     fields = {**SMALL, "name": name, "tabular_depth": 1, "hard_from": 1}
     small = {field: value for field, value in fields.items() if field in config.model_fields}
-    run = make_run(PACKED, optim__batch_size=5)
-    run = type(run).from_dict({**run.to_dict(), "method": small})
+    run = make_run(PACKED, optim__batch_size=5, optim__epochs=3)
+    return RunConfig.from_dict({**run.to_dict(), "method": small})
 
-    def exact(method: torch.nn.Module) -> torch.nn.Module:
-        def in_float64(_: Any, inputs: Any) -> Any:
-            batch = inputs[0]
-            return (batch._replace(image=batch.image.double(), numeric=batch.numeric.double()),)
 
-        method.double().register_forward_pre_hook(in_float64)
-        return workers.together(method) if torch.distributed.is_initialized() else method
+def exact(method: torch.nn.Module) -> torch.nn.Module:
+    """In float64, and distributed where there are several workers."""
 
-    rows = fit(run, PACKED, Runtime(wrap=exact)).rows
+    def in_float64(_: Any, inputs: Any) -> Any:
+        batch = inputs[0]
+        return (batch._replace(image=batch.image.double(), numeric=batch.numeric.double()),)
+
+    method.double().register_forward_pre_hook(in_float64)
+    return workers.together(method) if world_size() > 1 else method
+
+
+def train(name: str) -> list[dict[str, Any]]:
+    """A short training with all that the method draws."""
+    return without_seconds(fit(make(name), PACKED, Runtime(wrap=exact)).rows)
+
+
+def without_seconds(rows: list[Any]) -> list[dict[str, Any]]:
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
@@ -123,3 +135,17 @@ def test_workers_draw_what_one_process_draws(everyone: list[Any], name: str) -> 
     for found in everyone:
         for row, expected in zip(found[name], alone, strict=True):
             assert row == pytest.approx(expected, rel=1e-7, abs=1e-7)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_interrupted_run_draws_what_it_would_have_drawn(name: str, tmp_path: Path) -> None:
+    def end(row: Row) -> bool:
+        if row["epoch"] == 2:
+            raise EndedError
+        return True
+
+    run, folder = make(name), Storage(tmp_path)
+    with pytest.raises(EndedError):
+        fit(run, PACKED, Runtime(report=end, checkpoints=folder))
+    found, whole = (fit(run, PACKED, Runtime(checkpoints=x)) for x in (folder, None))
+    assert without_seconds(found.rows) == without_seconds(whole.rows)
