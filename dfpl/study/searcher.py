@@ -342,7 +342,7 @@ class OptunaSearcher(Searcher):
 
     def _seed(self, search: str, number: int) -> int:
         """Suggestion n depends on the seed, n and what was told; not on interruptions, as long as
-        the sampler remembers all of it."""
+        the sampler remembers all of it. (NSGA-II may mix other parents after a killed trial.)"""
         text = json.dumps([self.base.seed, search, number])
         return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=4).digest())
 

@@ -33,6 +33,8 @@ class SearchSettings(Launch):
     """Blocks that the trials of each search meet."""
     referee: Any
     """Handle of the RefereeActor."""
+    rungs: list[int]
+    """Epochs at which it is asked whether a run may go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +55,12 @@ class FarReferee:
     wrong."""
 
     actor: Any
+    rungs: Sequence[int]
+    """Epochs at which it is asked: between them any run may go on."""
 
     def may_go_on(self, run_id: str, scenario: str, epoch: int, value: float) -> bool:
+        if epoch not in self.rungs:
+            return True
         return bool(self._answer("may_go_on", True, run_id, scenario, epoch, value))
 
     def dropped(self, search: str, trial: int, met: Sequence[Met]) -> str:
@@ -118,7 +124,7 @@ def _play(config: dict[str, Any], settings: SearchSettings) -> dict[str, Any]:
         objective=settings.objective,
         searches=settings.searches,
         store=settings.store,
-        judge=FarReferee(settings.referee),
+        judge=FarReferee(settings.referee, settings.rungs),
         train=train,
         tell=tune.report,
     )

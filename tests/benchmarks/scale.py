@@ -84,7 +84,7 @@ def simulated_trial(config: dict[str, Any], settings: SearchSettings) -> None:
         objective=settings.objective,
         searches=settings.searches,
         store=settings.store,
-        judge=FarReferee(settings.referee),
+        judge=FarReferee(settings.referee, settings.rungs),
         train=train,
         tell=tune.report,
     )

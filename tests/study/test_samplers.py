@@ -173,7 +173,7 @@ def test_each_sampler_suggests_new_points_of_the_space_whether_interrupted_or_no
     assert points_after(tmp_path / "calm", sampler, trials, [3, trials - 3]) == whole
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random", "grid", "nsga2"])
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 def test_a_trial_that_was_killed_changes_no_later_suggestion(
     tmp_path: Path, sampler: Sampler
 ) -> None:
