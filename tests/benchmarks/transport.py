@@ -15,7 +15,7 @@ import ot
 import torch
 import torch.nn.functional as F
 import tyro
-from bench import Row, publish, ratio, take_turns
+from bench import Row, publish, ratio, take_turns, time_once
 from torch import Tensor
 
 from dfpl.alignment import transport_cost
@@ -34,6 +34,9 @@ class Settings:
     """Values of K."""
     epsilons: tuple[float, ...] = (0.01, 0.1, 1.0)
     rounds: int = 5
+    """At least; more of a case whose rounds are short."""
+    seconds: float = 1.0
+    """For each case, if that is more than `rounds` take."""
     threads: int = 1
 
 
@@ -64,16 +67,19 @@ def compare(regime: str, K: int, epsilon: float, settings: Settings) -> Row:
         value, plan = result.value, result.plan
         assert isinstance(value, Tensor) and isinstance(plan, Tensor)
         value.sum().backward()
-        return plan
+        return plan.detach()
 
-    seconds = take_turns({"ours": ours, "POT": pots}, settings.rounds)
+    calls = {"ours": ours, "POT": pots}
+    left = {name: marginal_violation(batch_last(call())).max() for name, call in calls.items()}
+    rounds = max(settings.rounds, int(settings.seconds / sum(map(time_once, calls.values()))))
+    seconds = take_turns(calls, rounds, warmup=0)
     return {
         "K": K,
         "prototypes": regime,
         "epsilon": epsilon,
         "POT / ours": ratio(seconds["POT"], seconds["ours"]),
-        "violation, ours": marginal_violation(batch_last(ours())).max().item(),
-        "violation, POT": marginal_violation(batch_last(pots().detach())).max().item(),
+        "violation, ours": left["ours"].item(),
+        "violation, POT": left["POT"].item(),
     }
 
 
