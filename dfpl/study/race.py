@@ -19,11 +19,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import sqrt
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from dfpl.study.objective import Met, Objective
+from dfpl.study.objective import Block, Met, Objective
 
 LEVEL = 0.05
 """Chance, at each test, to drop a config that would have won."""
@@ -104,6 +105,21 @@ def _quantile(share: float, freedom: int) -> float:
     from scipy.stats import t  # slow to import: only where it is needed
 
     return float(t.ppf(share, freedom))
+
+
+def middle_first(blocks: Sequence[Block]) -> list[str]:
+    """The blocks by how telling one expects them to be before anything is known: the first seed
+    first, then rates in the middle, and the pattern that leaves samples in all three states.
+
+    The first of them is where halving compares all trials, so it stays the same throughout.
+    """
+    middle = median(block.scenario.rate for block in blocks)
+
+    def place(block: Block) -> tuple[int, float, bool]:
+        scenario = block.scenario
+        return block.seed, round(abs(scenario.rate - middle), 9), scenario.pattern != "both"
+
+    return [block.name for block in sorted(blocks, key=place)]
 
 
 def telling_order(

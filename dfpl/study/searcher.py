@@ -25,7 +25,7 @@ from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError, SearchSpace
 from dfpl.study.objective import Block, Objective
-from dfpl.study.race import telling_order
+from dfpl.study.race import middle_first, telling_order
 from dfpl.study.records import RecordStore
 from dfpl.study.samplers import Sampler, grid_point, new_sampler, prior_point
 from dfpl.study.space import Point, distributions, point_of
@@ -321,8 +321,10 @@ class OptunaSearcher(Searcher):
         names = list(search.blocks)
         if len(names) < 3 or self.objective.several:
             return names
+        first, *rest = middle_first(list(search.blocks.values()))
         recent = search.whole[-RECENT:]
-        return telling_order(names, [met for met, _ in recent], [value for _, value in recent])
+        values = [value for _, value in recent]
+        return [first, *telling_order(rest, [met for met, _ in recent], values)]
 
     def _ask(self, search: _Search, point: Point | None) -> optuna.Trial:
         if point is not None:

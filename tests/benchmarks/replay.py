@@ -335,6 +335,7 @@ def row_of(
 ) -> Row:
     row: Row = {"strategy": name, "epochs to target": quartiles(needed)}
     row["reached"] = f"{np.isfinite(needed).mean():.0%}"
+    row["epochs for all configs"] = round(float(np.median([h[-1][0] for h in histories])))
     for budget in settings.budgets:
         regrets = np.array([regret_at(h, budget, curves.score.max()) for h in histories])
         row[f"regret at {budget}"] = mean_with_interval(regrets)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.stats import t, ttest_rel
 
+from dfpl.data.scenario import parse_scenarios
 from dfpl.study.objective import Kind, Met, Objective
-from dfpl.study.race import Race, telling_order
+from dfpl.study.race import Race, middle_first, telling_order
 
 THREE = ["both-30/0", "both-50/0", "both-70/0"]
 NINE = [f"both-{10 * n}/0" for n in range(1, 10)]
@@ -222,3 +223,11 @@ def test_the_order_stays_where_nothing_can_be_learned() -> None:
     assert telling_order(THREE, backwards[:4], VALUES[:4]) == THREE
     assert telling_order(THREE, backwards, (3.0,) * 5) == THREE
     assert telling_order(THREE, [], []) == THREE
+
+
+def test_the_middle_comes_first_and_both_before_one_pattern() -> None:
+    blocks = Objective(kind="mean", seeds=2).searches(parse_scenarios("all"), 0)["mean"]
+    order = middle_first(blocks)
+    assert order[:3] == ["both-50/0", "tabular-50/0", "image-50/0"]
+    assert order[3:5] == ["both-30/0", "both-70/0"]
+    assert [name.endswith("/0") for name in order] == [True] * 9 + [False] * 9
