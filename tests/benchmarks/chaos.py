@@ -238,13 +238,14 @@ def trained_again(study: Study, times: list[float]) -> list[dict[str, int]]:
     return found
 
 
-def differences(study: Study, reference: Study) -> int:
-    """Runs that are lost, or too many, or not those of the undisturbed study."""
+def differences(study: Study, reference: Study) -> list[str]:
+    """Runs that are lost, or too many, or not those of the undisturbed study, and why."""
     found, wanted = by_id(study), by_id(reference)
-    return sum(
-        name not in found or name not in wanted or not same(found[name], wanted[name])
-        for name in found.keys() | wanted.keys()
-    )
+    return [
+        f"{name}: {found[name].state} {found[name].reason}" if name in found else f"{name}: lost"
+        for name in sorted(found.keys() | wanted.keys())
+        if name not in found or name not in wanted or not same(found[name], wanted[name])
+    ]
 
 
 def by_id(study: Study) -> dict[str, Record]:
@@ -284,8 +285,10 @@ def measure(settings: Settings) -> list[Row]:
             kills = draw(settings, launcher, count, rng)
             study = Study(place / f"{number}", nodes, settings, launcher)
             found = disturbed(study, kills)
+            unlike = differences(study, references[launcher])
+            print("\n".join(unlike), flush=True)
             for row in found:
-                row["records unlike"] = differences(study, references[launcher])
+                row["records unlike"] = len(unlike)
                 row["bitwise"] = bitwise(study, references[launcher])
                 print(json.dumps({"study": number, **row}), flush=True)
             rows += [{"study": number, **row} for row in found]
