@@ -13,6 +13,9 @@ Launcher = Literal["inline", "slot", "train"]
 kept from trial to trial. `train`: Ray Train starts them anew for each run."""
 Wish = Launcher | Literal["auto"]
 HUNG_AFTER_S = 60.0
+MOST_DEATHS = 6
+"""Times that a run may lose its processes and go on from its checkpoint; then it has failed. On
+nodes that are taken away now and then that happens to good runs, too."""
 DRIVER: dict[str, int | float] = {"memory": 1e6}
 
 

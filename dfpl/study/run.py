@@ -30,7 +30,7 @@ from dfpl.study.plan import Plan, Prepared, SearchOptions, SweepOptions, given, 
 from dfpl.study.progress import Progress, console
 from dfpl.study.race import Race
 from dfpl.study.records import RecordStore
-from dfpl.study.resources import fit_to_cluster
+from dfpl.study.resources import MOST_DEATHS, fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.session import Session
 from dfpl.study.stopping import Gate, Stopping
@@ -281,7 +281,7 @@ def _tune(
         run_config=tune.RunConfig(
             name=name,
             storage_path=root.path if root.is_local else root.root,
-            failure_config=tune.FailureConfig(max_failures=2),
+            failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[progress, stopping],
             stop=stopping,
             verbose=0,

@@ -21,11 +21,11 @@ from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 from dfpl.fields import Row
 from dfpl.storage import StorageError
 from dfpl.study.records import Record
-from dfpl.study.resources import Resources
+from dfpl.study.resources import MOST_DEATHS, Resources
 from dfpl.study.worker import Assignment, Tell, WorkersFailedError, own_device, train_rank
 from dfpl.train import EndedError
 
-ATTEMPTS = 3
+ATTEMPTS = 1 + MOST_DEATHS
 """How often a run is started, each time from its checkpoint, before it counts as failed."""
 START_S = 120.0
 """Longest wait for new ranks: their processes, torch, and that they find each other."""

@@ -13,7 +13,7 @@ from ray.tune.integration.ray_train import TuneReportCallback
 from dfpl.fields import Row
 from dfpl.storage import StorageError
 from dfpl.study.records import Record
-from dfpl.study.resources import Resources
+from dfpl.study.resources import MOST_DEATHS, Resources
 from dfpl.study.worker import Assignment, WorkersFailedError, train_rank
 from dfpl.train import EndedError
 
@@ -46,7 +46,7 @@ def fit_on_workers(assignment: Assignment, resources: Resources, describe: Any) 
         run_config=ray.train.RunConfig(
             name=run_id,
             storage_path=str(store.root / "train"),
-            failure_config=FailureConfig(max_failures=2),
+            failure_config=FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[TuneReportCallback()],
         ),
     )
