@@ -1,8 +1,8 @@
 """One record per run: whole or not there, and all that tables and figures read.
 
 Below the folder of a study: `records/<run_id>.json`, `epochs/<run_id>.parquet`,
-`predictions/<run_id>.parquet`, `suggestions/<trial>.json`, `dropped/<trial>.json`, `study.json`; and
-of its drivers `progress/`, `heartbeats/` and `drivers/`. No file has two writers.
+`predictions/<run_id>.parquet`, `suggestions/<trial>.json`, `dropped/<trial>.json`, `study.json`;
+and of its drivers `progress/`, `heartbeats/` and `drivers/`. No file has two writers.
 """
 
 import hashlib
