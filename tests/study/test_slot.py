@@ -3,17 +3,16 @@
 import os
 import signal
 import statistics
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 import ray
 from ray.util.placement_group import placement_group, remove_placement_group
 from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
-from samples import make_run, save_packed
+from samples import save_packed
 from trials import (
     TWO,
     Bench,
@@ -23,21 +22,10 @@ from trials import (
     assert_same_result,
     small_cluster,
     stop,
-    struck_trial,
     without_time,
 )
 
-from dfpl.compute import Compute
-from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
-from dfpl.data.scenario import parse_scenarios
-from dfpl.fields import FloatRange
-from dfpl.study.launch import Launch
-from dfpl.study.objective import Objective
-from dfpl.study.plan import SearchOptions
-from dfpl.study.records import RecordStore
-from dfpl.study.resources import fit_to_cluster
-from dfpl.study.run import search, sweep
 from dfpl.train import Runtime, fit
 
 pytestmark = [
@@ -154,49 +142,3 @@ def test_the_ranks_end_with_the_process_of_their_trial(train: Bench) -> None:
     *ranks, own = train.pids()
     os.kill(own, signal.SIGKILL)
     assert_gone([*ranks, own])
-
-
-def launch_of(folder: Path, data: Path, launcher: Literal["slot", "train"]) -> Launch:
-    return Launch(
-        store=RecordStore(folder),
-        data=data,
-        resources=fit_to_cluster(2, None, None, launcher),
-        compute=Compute(),
-        checkpoint_every_s=0.0,
-    )
-
-
-def assert_all_cpus_free() -> None:
-    """Tune has removed its placement groups, and Ray Train its own."""
-    deadline = time.monotonic() + 20
-    while ray.available_resources().get("CPU") != 2 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert ray.available_resources().get("CPU") == 2
-
-
-def test_tune_keeps_a_slot_over_trials(tmp_path: Path, data: Path) -> None:
-    launch = launch_of(tmp_path / "study", data, "slot")
-    packed = PackedDataset.load(data)
-    runs = [make_run(packed, optim__epochs=1, seed=seed) for seed in range(3)]
-    sweep("confirm", runs, launch)
-    records = sorted(launch.store.read_all(), key=lambda record: record.trial)
-    assert [record.state for record in records] == ["complete"] * 3
-    assert {(record.launcher, record.workers) for record in records} == {("slot", 2)}
-    assert_all_cpus_free()
-
-
-def test_a_killed_worker_of_ray_train_is_replaced_too(tmp_path: Path, data: Path) -> None:
-    launch = launch_of(tmp_path / "study", data, "train")
-    base = make_run(PackedDataset.load(data), optim__epochs=4)
-    options = SearchOptions(trials=1, grace=4, transfer=0)
-    space = {"method.alpha": FloatRange(0.01, 10.0, log=True)}
-    search(base, space, parse_scenarios("both-50"), Objective(), options, launch, struck_trial)
-    assert (tmp_path / "study/struck").exists()
-    (record,) = launch.store.read_all()
-    assert (record.state, record.launcher, record.workers) == ("complete", "train", 2)
-    run = RunConfig.from_dict(record.config)
-    alone = fit(run, PackedDataset.load(data), Runtime())
-    found = launch.store.epochs(record.run_id)
-    for row, other in zip(without_time(found), without_time(alone.rows), strict=True):
-        assert row == pytest.approx(other, rel=1e-4, abs=1e-4)
-    assert_all_cpus_free()
