@@ -21,6 +21,8 @@ from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import Choice, ConfigError, FloatRange
+from dfpl.study import run as study_run
+from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
 from dfpl.study.objective import Kind, Objective
 from dfpl.study.plan import SearchOptions
@@ -173,25 +175,16 @@ def test_more_trials_of_the_same_study_leave_the_old_ones_alone(searched: Path, 
 
 
 def test_a_pruned_run_writes_its_own_record_and_the_papers_point_runs_whole(
-    tmp_path: Path, data: Path
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, base = tmp_path / "study", base_of(data)
-    champion = base.with_values({"method.alpha": 7.0})
-    ended = Record(
-        run_id=champion.run_id,
-        study="study",
-        search="both-50",
-        trial=90,
-        scenario="both-50",
-        state="complete",
-        value=1.5,
-        config=champion.to_dict(),
-    )
-    RecordStore(folder).save(ended, [{"epoch": 1, "value": 1.5}], None)  # no run can beat it
+    halving = SuccessiveHalving(epochs=3, grace=1)
+    halving.go_on("champion", "both-50", 1, 1.5)  # no run can beat it
+    monkeypatch.setattr(study_run, "_halving", lambda epochs, options: halving)
     run_search(folder, data, base, trials=2, grace=1)
     frame: Any = load(folder)
-    assert frame["state"].tolist() == ["complete", "pruned", "complete"]
-    assert frame["epochs"].tolist()[:2] == [3, 1]
+    assert frame["state"].tolist() == ["complete", "pruned"]
+    assert frame["epochs"].tolist() == [3, 1]
     assert frame["reason"][1].startswith("ASHA stopped it after epoch 1")
     assert math.isnan(frame["metrics.val/accuracy"][1])
     seen = rays_view(folder)["state"].to_dict()
