@@ -39,7 +39,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_max
 from dfpl.encoders import EncodeMissing, Tokens
 from dfpl.encoders.image import ImageEncoder, ImageNetwork, ImageSplit
-from dfpl.encoders.tabular import TabularEncoder
+from dfpl.encoders.tabular import TabularEncoder, check_heads
 from dfpl.fields import ConfigError, FloatRange, IntRange
 from dfpl.losses import mean_over, one_hot, task_loss
 from dfpl.method import STATES, Method
@@ -116,11 +116,7 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "Config":
-        if self.width % self.tabular_heads:
-            raise ConfigError(
-                f"method.width must be a multiple of method.tabular_heads={self.tabular_heads}, "
-                f"got {self.width}"
-            )
+        check_heads(self.width, self.tabular_heads)
         aligned = self.distribution_alignment or self.semantic_alignment
         if not self.prototypes and (aligned or self.scale != "global"):
             raise ConfigError(

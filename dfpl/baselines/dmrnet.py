@@ -38,8 +38,8 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_sum, world_size
 from dfpl.encoders import EncodeMissing
 from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
-from dfpl.encoders.tabular import PlainTabularEncoder
-from dfpl.fields import ConfigError, FloatRange
+from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.method import STATES, Method
 from dfpl.noise import StepNoise, drop_modality
@@ -84,11 +84,7 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "Config":
-        if self.width % self.tabular_heads:
-            raise ConfigError(
-                f"method.width must be a multiple of method.tabular_heads={self.tabular_heads}, "
-                f"got {self.width}"
-            )
+        check_heads(self.width, self.tabular_heads)
         return self
 
 

@@ -35,8 +35,8 @@ from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders import EncodeMissing, Tokens
 from dfpl.encoders.image import ImageEncoder, ImageNetwork, ImageSplit
-from dfpl.encoders.tabular import TabularEncoder
-from dfpl.fields import ConfigError, FloatRange
+from dfpl.encoders.tabular import TabularEncoder, check_heads
+from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.method import STATES, Method
 from dfpl.prototypes import disentanglement_loss, divergence_loss
@@ -88,11 +88,7 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _heads_divide_the_width(self) -> "Config":
-        if self.width % self.tabular_heads:
-            raise ConfigError(
-                f"method.width must be a multiple of method.tabular_heads={self.tabular_heads}, "
-                f"got {self.width}"
-            )
+        check_heads(self.width, self.tabular_heads)
         return self
 
 

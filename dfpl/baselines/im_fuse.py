@@ -38,8 +38,8 @@ from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders import EncodeMissing
 from dfpl.encoders.image import ImageNetwork, PlainImageEncoder, count_tokens
-from dfpl.encoders.tabular import PlainTabularEncoder
-from dfpl.fields import Choice, ConfigError, FloatRange
+from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.fields import Choice, FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.mamba import MambaBlock
 from dfpl.method import STATES, Method
@@ -79,11 +79,7 @@ class Config(MethodConfig):
 
     @model_validator(mode="after")
     def _parts_fit_together(self) -> "Config":
-        if self.width % self.tabular_heads:
-            raise ConfigError(
-                f"method.width must be a multiple of method.tabular_heads={self.tabular_heads}, "
-                f"got {self.width}"
-            )
+        check_heads(self.width, self.tabular_heads)
         return self
 
 

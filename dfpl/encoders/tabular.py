@@ -13,6 +13,15 @@ from torch import Tensor, nn
 from dfpl.blocks import TransformerBlock
 from dfpl.data.packed import EMPTY, UNSEEN, Schema
 from dfpl.encoders import EncodeMissing, Tokens, encode_present, encode_present_plainly
+from dfpl.fields import ConfigError
+
+
+def check_heads(width: int, heads: int) -> None:
+    """Raise ConfigError where a method's width cannot be shared out to its attention heads."""
+    if width % heads:
+        raise ConfigError(
+            f"method.width must be a multiple of method.tabular_heads={heads}, got {width}"
+        )
 
 
 class TabularEncoder(nn.Module):

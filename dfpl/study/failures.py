@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass, replace
 
 LONGEST = 200
+NO_RECORD = "its process ended without a record"
 SECRETS = (
     (re.compile(r"(?<=://)[^\s/@]+@"), "***@"),
     (re.compile(r"\b(AKIA|ASIA)[0-9A-Z]{16}\b"), "***"),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 
 from dfpl.storage import Storage
-from dfpl.study.failures import one_line
+from dfpl.study.failures import NO_RECORD, one_line
 from dfpl.study.ledger import Ledger
 from dfpl.study.picture import clock, new_console, render, show
 from dfpl.study.session import HEARTBEAT_S, Heartbeat, Session
@@ -21,7 +21,6 @@ from dfpl.study.tally import STATES, Key, Trial
 console = new_console()
 REFRESH_S = 0.5
 """Least seconds between two pictures of the live table."""
-NO_RECORD = "its process ended without a record"
 
 
 def watching(method: Callable[..., None]) -> Callable[..., None]:

@@ -22,6 +22,7 @@ from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
 from dfpl.study.closing import open_again
+from dfpl.study.failures import NO_RECORD
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
 from dfpl.study.lock import driving
@@ -34,7 +35,7 @@ from dfpl.study.resources import MOST_DEATHS, fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.session import Session
 from dfpl.study.stopping import Gate, Stopping
-from dfpl.study.suggestion import Suggestion, ended
+from dfpl.study.suggestion import Suggestion, ended, trial_name
 from dfpl.study.tuning import (
     RefereeActor,
     SearchSettings,
@@ -241,7 +242,7 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
         results = _tune(f"ray_{name}", trainable, tuning, space, launch, asked, stopping)
     for number, run in enumerate(runs[: len(results)]):
         if results[number].error is not None and launch.store.read(run.run_id) is None:
-            launch.store.fail(run, name, number, "its process ended without a record")
+            launch.store.fail(run, name, number, NO_RECORD)
     return results
 
 
@@ -322,7 +323,7 @@ def _say(text: str) -> None:
 
 
 def _trial_name(trial: Any) -> str:
-    return f"{trial.config['search']}-{trial.config['trial']:05d}"
+    return trial_name(trial.config["search"], trial.config["trial"])
 
 
 def _space(plan: Plan, arguments: list[str]) -> SearchSpace:

@@ -24,6 +24,7 @@ from ray.tune.search import Searcher
 from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError, SearchSpace
+from dfpl.study.failures import NO_RECORD
 from dfpl.study.objective import Block, Objective
 from dfpl.study.race import middle_first, telling_order
 from dfpl.study.records import RecordStore
@@ -161,7 +162,7 @@ class OptunaSearcher(Searcher):
         self.seen.pop(trial_id, None)
         found = self.finished(suggestion)
         if found is None:
-            self._record_death(suggestion, "its process ended without a record")
+            self._record_death(suggestion, NO_RECORD)
             found = self.finished(suggestion)
             assert found is not None
         search = self.searches[suggestion.search]

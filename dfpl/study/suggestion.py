@@ -33,14 +33,14 @@ class Suggestion:
 
     @property
     def name(self) -> str:
-        return _name(self.search, self.number)
+        return trial_name(self.search, self.number)
 
     def write(self, root: Storage) -> None:
         root.write_json(f"{FOLDER}/{self.name}.json", vars(self))
 
     @classmethod
     def read(cls, root: Storage, search: str, number: int) -> "Suggestion":
-        return cls(**root.read_json(f"{FOLDER}/{_name(search, number)}.json"))
+        return cls(**root.read_json(f"{FOLDER}/{trial_name(search, number)}.json"))
 
     @classmethod
     def read_all(cls, root: Storage) -> Iterator["Suggestion"]:
@@ -53,7 +53,8 @@ class Suggestion:
                 continue
 
 
-def _name(search: str, number: int) -> str:
+def trial_name(search: str, number: int) -> str:
+    """How files, Ray and messages call a trial."""
     return f"{search}-{number:05d}"
 
 

@@ -16,9 +16,9 @@ from dfpl.study.closing import Listening, closing
 from dfpl.study.launch import Launch, execute
 from dfpl.study.objective import Block, Met, Objective
 from dfpl.study.records import Record
-from dfpl.study.rounds import Ask, Describing, Referee, Rounds, always
+from dfpl.study.rounds import Ask, Describing, Referee, Rounds, Train, always
 from dfpl.study.suggestion import FOLDER as SUGGESTIONS
-from dfpl.study.suggestion import Suggestion
+from dfpl.study.suggestion import Suggestion, trial_name
 from dfpl.study.trial import Job
 from dfpl.train import EndedError
 
@@ -100,7 +100,7 @@ def last_words(play: Callable[[], dict[str, Any]]) -> dict[str, Any]:
 
 
 def _play(config: dict[str, Any], settings: SearchSettings) -> dict[str, Any]:
-    root, name = settings.store.root, f"{config['search']}-{config['trial']:05d}.json"
+    root, name = settings.store.root, f"{trial_name(config['search'], config['trial'])}.json"
     if not root.wait_for(f"{SUGGESTIONS}/{name}"):
         raise StorageError(
             f"{root.shown}/{SUGGESTIONS}/{name} was written, but cannot be seen from here; see "
@@ -119,7 +119,12 @@ def _play(config: dict[str, Any], settings: SearchSettings) -> dict[str, Any]:
         )
         return execute(run, job, settings, Listening(ask), describe)
 
-    rounds = Rounds(
+    return rounds_of(settings, train).play(suggestion)
+
+
+def rounds_of(settings: SearchSettings, train: Train) -> Rounds:
+    """The rounds of this search's trials under Tune."""
+    return Rounds(
         base=settings.base,
         objective=settings.objective,
         searches=settings.searches,
@@ -128,7 +133,6 @@ def _play(config: dict[str, Any], settings: SearchSettings) -> dict[str, Any]:
         train=train,
         tell=tune.report,
     )
-    return rounds.play(suggestion)
 
 
 def tune_run(config: dict[str, Any], settings: SweepSettings) -> None:

@@ -33,10 +33,10 @@ from dfpl.study.objective import Objective
 from dfpl.study.plan import SearchOptions
 from dfpl.study.records import Record, RecordStore, load
 from dfpl.study.resources import Resources
-from dfpl.study.rounds import Ask, Describing, Rounds
+from dfpl.study.rounds import Ask, Describing
 from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, search
 from dfpl.study.suggestion import Suggestion
-from dfpl.study.tuning import FarReferee, SearchSettings
+from dfpl.study.tuning import SearchSettings, rounds_of
 
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
@@ -79,16 +79,7 @@ def simulated_trial(config: dict[str, Any], settings: SearchSettings) -> None:
         settings.store.save(record, rows, None)
         return record
 
-    rounds = Rounds(
-        base=settings.base,
-        objective=settings.objective,
-        searches=settings.searches,
-        store=settings.store,
-        judge=FarReferee(settings.referee, settings.rungs),
-        train=train,
-        tell=tune.report,
-    )
-    tune.report(rounds.play(suggestion))
+    tune.report(rounds_of(settings, train).play(suggestion))
 
 
 class Watch(threading.Thread):
