@@ -48,6 +48,21 @@ def global_sum(value: Tensor) -> Tensor:
     return total
 
 
+def global_rows(values: Float[Tensor, "B ..."]) -> Float[Tensor, "G ..."]:
+    """The rows of all workers, with gradient, in the order of the global batch: the loader deals
+    it in turn, so that row i of worker w is row w + W i."""
+    if world_size() == 1:
+        return values
+    counts = values.new_zeros(world_size(), dtype=torch.long)
+    counts[rank()] = len(values)
+    dist.all_reduce(counts)
+    most = int(counts.max())
+    padded = values.new_zeros(most, world_size(), *values.shape[1:])
+    padded[: len(values), rank()] = values
+    there = torch.arange(most, device=values.device)[:, None] < counts  # (most, W)
+    return global_sum(padded)[there]
+
+
 def gather_objects(value: Any) -> list[Any]:
     """What each worker holds, on every worker."""
     if world_size() == 1:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from dfpl import baselines
 from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch, layout
+from dfpl.data.loader import Statistics, View
 from dfpl.data.packed import Schema
 from dfpl.fields import ConfigError, unknown_name
 
@@ -43,6 +44,26 @@ class Method(nn.Module, ABC):
     def limit(self, term: str) -> float:
         """Training fails where a term is above this: for what must be solved, as the transport."""
         return inf
+
+    def stages(self) -> tuple[float, ...]:
+        """Where the stages of training begin, as shares of its epochs; the first is 0.
+
+        Each has an optimiser and a schedule of its own. The best epoch is one of the last stage:
+        those before it are pre-training.
+        """
+        return (0.0,)
+
+    def enter(self, stage: int) -> None:
+        """Make ready for a stage: which parameters learn (`requires_grad`), what is copied from
+        the stage before, which terms `losses` returns.
+
+        Called before the first step of each stage, and where training resumes within one, then
+        before its weights are loaded.
+        """
+
+    def prepare(self, train: View, statistics: Statistics, seed: int) -> None:
+        """Learn from the training split as a whole, before the first epoch: what no gradient
+        finds, such as a forest. A method without parameters has learned all that it will."""
 
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Logits of each sample in the three states, for `batch` read with both modalities.

@@ -24,12 +24,13 @@ class Stepper:
     def __init__(
         self, method: Method, config: OptimConfig, compute: Compute, wrap: Wrap = same
     ) -> None:
-        """`wrap` makes the model a distributed one."""
+        """`wrap` makes the model a distributed one. What learns is what requires a gradient now."""
         self.method = method
         self.compute = compute
-        self.model = wrap(_compiled(method) if compute.compile else method)
+        model = _compiled(method) if compute.compile else method
+        self.model = wrap(model) if learning(method) else model
         self.optimizer = torch.optim.AdamW(
-            method.parameters(),
+            [{"params": learning(method)}],
             config.learning_rate,
             weight_decay=config.weight_decay,
             fused=True,
@@ -54,6 +55,11 @@ class Stepper:
         with torch.autocast(batch.image.device.type, torch.bfloat16, enabled=low):
             output = self.model(batch)
         return self.method.losses(in_float32(output) if low else output, batch)
+
+
+def learning(method: nn.Module) -> list[nn.Parameter]:
+    """The parameters that learn in the method's present stage."""
+    return [parameter for parameter in method.parameters() if parameter.requires_grad]
 
 
 def _compiled(method: Method) -> nn.Module:

@@ -4,7 +4,9 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from math import cos, pi
+from itertools import pairwise
+from math import cos, nan, pi
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +22,7 @@ from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import ConfigError, Row
 from dfpl.method import Method, build, place
 from dfpl.metrics import measure
-from dfpl.step import Stepper, Wrap, same
+from dfpl.step import Stepper, Wrap, learning, same
 from dfpl.storage import Storage, StorageError
 
 
@@ -54,7 +56,7 @@ class Fitted:
     statistics: Statistics
     best_epoch: int
     best_value: float
-    """Validation metric of the best epoch, under the run's own scenario."""
+    """Validation metric of the best epoch of the last stage, under the run's own scenario."""
     rows: list[Row]
     pruned: bool
     seconds: float
@@ -84,31 +86,38 @@ def fit(run: RunConfig, packed: PackedDataset, runtime: Runtime) -> Fitted:
     torch.set_num_threads(runtime.threads)
     torch.manual_seed(run.seed)
     train, val, statistics = _loaders(run, packed, runtime.device)
-    method = place(build(run.method, packed.schema), runtime.device)
+    method = build(run.method, packed.schema)
+    method.prepare(train.view, statistics, run.seed)
+    method = place(method, runtime.device)
     if world_size() > 1:
         use_global_statistics(method)
-    stepper = Stepper(method, run.optim, runtime.compute, runtime.wrap)
-    progress = _resume(stepper, runtime)
+    stages = stages_of(method, run.optim.epochs)
+    progress, stepper = _resume(run, method, stages, runtime)
     first_batch_at = time.time()
     pruned = False
     saved_at = started = time.monotonic()
     before = progress.seconds
-    while progress.epochs_done < run.optim.epochs and not pruned:
+    while progress.epochs_done < stages[-1].end and not pruned:
         epoch = progress.epochs_done
-        terms = _train_epoch(run, stepper, train, epoch)
-        scores = _validate(method, val, packed, epoch)
-        progress.epochs_done = epoch + 1
-        progress.seconds = before + time.monotonic() - started
-        _keep_best(progress, method, scores[run.metric])
-        row: Row = {"epoch": epoch + 1, "seconds": progress.seconds, "value": progress.best_value}
+        stage = stage_at(stages, epoch)
+        if stepper is None or epoch == stage.start:
+            stepper = _begin(stage, method, run, runtime)
+        row: Row = {"epoch": epoch + 1, "seconds": 0.0, "value": nan}
+        terms = _train_epoch(run, stepper, train, epoch, stage)
         row |= {f"train/{name}": value for name, value in terms.items()}
-        row |= {f"val/{name}": value for name, value in scores.items()}
+        if stage == stages[-1]:
+            scores = _validate(method, val, packed, epoch)
+            _keep_best(progress, method, epoch + 1, scores[run.metric])
+            row |= {f"val/{name}": value for name, value in scores.items()}
+            row["value"] = progress.best_value
+        progress.epochs_done = epoch + 1
+        row["seconds"] = progress.seconds = before + time.monotonic() - started
         progress.rows.append(row)
         if runtime.checkpoints and time.monotonic() - saved_at >= runtime.checkpoint_every_s:
             _save(progress, stepper, runtime.checkpoints)
             saved_at = time.monotonic()
-        goes_on = _report(row, progress, stepper, runtime)
-        pruned = not goes_on and progress.epochs_done < run.optim.epochs
+        goes_on = _report(row, progress, stepper, runtime) or stage != stages[-1]
+        pruned = not goes_on and progress.epochs_done < stages[-1].end
     method.load_state_dict(progress.best)
     return Fitted(
         method=method,
@@ -145,18 +154,50 @@ def _loaders(
     )
 
 
-def _resume(stepper: Stepper, runtime: Runtime) -> Progress:
-    progress = None
-    if runtime.checkpoints:
-        progress = Progress.load(runtime.checkpoints)
+class Stage(NamedTuple):
+    """A part of the training with a schedule and an optimiser of its own."""
+
+    number: int
+    start: int
+    """Epochs before it."""
+    end: int
+
+
+def stages_of(method: Method, epochs: int) -> list[Stage]:
+    """The stages of a run in whole epochs. The last gets one epoch at least, before the others;
+    one that gets none is left out. A method without parameters is done after one epoch."""
+    if not list(method.parameters()):
+        epochs = 1
+    shares = (*method.stages(), 1.0)
+    at = [min(round(share * epochs), epochs - 1) for share in shares[:-1]] + [epochs]
+    found = [Stage(i, *pair) for i, pair in enumerate(pairwise(at))]
+    return [stage for stage in found if stage.start < stage.end]
+
+
+def stage_at(stages: list[Stage], epoch: int) -> Stage:
+    """The stage that an epoch, counted from 0, belongs to."""
+    return next(stage for stage in stages if epoch < stage.end)
+
+
+def _begin(stage: Stage, method: Method, run: RunConfig, runtime: Runtime) -> Stepper:
+    method.enter(stage.number)
+    return Stepper(method, run.optim, runtime.compute, runtime.wrap)
+
+
+def _resume(
+    run: RunConfig, method: Method, stages: list[Stage], runtime: Runtime
+) -> tuple[Progress, Stepper | None]:
+    """What was saved of a run, and its stepper, in the stage of its last epoch."""
+    progress = Progress.load(runtime.checkpoints) if runtime.checkpoints else None
     if progress is None:
-        return Progress()
-    stepper.method.load_state_dict(progress.model)
+        return Progress(), None
+    stepper = _begin(stage_at(stages, progress.epochs_done - 1), method, run, runtime)
+    method.load_state_dict(progress.model)
     stepper.optimizer.load_state_dict(progress.optimizer)
     torch.set_rng_state(progress.generator)
     for row in progress.rows:
         runtime.report(row)
-    return progress
+    return progress, stepper
 
 
 def _report(row: Row, progress: Progress, stepper: Stepper, runtime: Runtime) -> bool:
@@ -180,20 +221,25 @@ def _save(progress: Progress, stepper: Stepper, folder: Storage) -> None:
             warnings.warn(f"no checkpoint, but the run goes on: {error}", stacklevel=1)
 
 
-def _keep_best(progress: Progress, method: Method, value: float) -> None:
+def _keep_best(progress: Progress, method: Method, epoch: int, value: float) -> None:
     if value > progress.best_value or not progress.best:
         progress.best_value = value
-        progress.best_epoch = progress.epochs_done
+        progress.best_epoch = epoch
         progress.best = clone(method.state_dict())
 
 
-def _train_epoch(run: RunConfig, stepper: Stepper, loader: Loader, epoch: int) -> dict[str, float]:
+def _train_epoch(
+    run: RunConfig, stepper: Stepper, loader: Loader, epoch: int, stage: Stage
+) -> dict[str, float]:
     """One pass over the training split; returns the mean of each term over its steps."""
+    if not learning(stepper.method):
+        return {}
     stepper.model.train()
     seen: list[Tensor] = []
     names: list[str] = []
     batches = loader.epoch(epoch, run.seed, run.augment, (rank(), world_size()))
-    rates = learning_rates(run.optim, loader.steps, epoch)
+    schedule = run.optim.with_values({"epochs": stage.end - stage.start})
+    rates = learning_rates(schedule, loader.steps, epoch - stage.start)
     for batch, rate in zip(batches, rates, strict=True):
         terms = stepper.step(batch, rate)
         names = list(terms)
@@ -229,7 +275,7 @@ def _check_limits(method: Method, table: Tensor, names: list[str], epoch: int) -
 def learning_rates(config: OptimConfig, steps: int, epoch: int) -> Iterator[float]:
     """The rate of each step of an epoch: a straight rise, then half a cosine down to 0.
 
-    At share t of the training, with warm-up share w:  t / w  up to w, then
+    At share t of the stage, with warm-up share w:  t / w  up to w, then
     (1 + cos(pi (t - w) / (1 - w))) / 2,  times the learning rate.
     """
     warm = config.warmup

@@ -15,6 +15,7 @@ from dfpl.distributed import (
     GlobalBatchNorm,
     global_max,
     global_moments,
+    global_rows,
     global_sum,
     rank,
     use_global_statistics,
@@ -46,6 +47,7 @@ CASES = [
 ]
 FAR = 1000 + torch.randn(8, 3, 4, 6, generator=torch.Generator().manual_seed(2))
 """Rows whose values are far from 0: a thousand of their standard deviations."""
+BATCH = torch.randn(7, 2, generator=torch.Generator().manual_seed(3))
 NEAR = (FAR - 1000).bfloat16()
 
 
@@ -133,7 +135,7 @@ def exchanged_and_kept(rows: list[int]) -> dict[str, Any]:
 
 def worker(me: int, folder: Path) -> None:
     assert rank() == me
-    found: dict[str, Any] = {"sums": sums(me), "norm": {}, "step": {}}
+    found: dict[str, Any] = {"sums": sums(me), "rows": dealt(me), "norm": {}, "step": {}}
     for name, shards in SHARDS[world_size()].items():
         rows = shards[me]
         found["norm"][name] = {
@@ -157,6 +159,15 @@ def sums(me: int) -> dict[str, Tensor]:
     return {"total": total.detach(), "gradient": value.grad, "max": global_max(one_sided)}
 
 
+def dealt(me: int) -> dict[str, Tensor]:
+    """What a worker gets of a dealt batch, and the gradient of sum_i i |row_i|^2 of its own."""
+    own = BATCH[me :: world_size()].clone().requires_grad_()
+    gathered = global_rows(own)
+    (torch.arange(7.0) * gathered.square().sum(dim=1)).sum().backward()
+    assert own.grad is not None
+    return {"gathered": gathered.detach(), "gradient": own.grad}
+
+
 @pytest.fixture(scope="module", params=[2, 3])
 def everyone(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Iterator[list[Any]]:
     """What each of 2, then of 3 workers found: all cases in one start, as starting is slow."""
@@ -173,6 +184,14 @@ def test_workers_find_the_terms_and_gradients_of_one(everyone: list[Any], case: 
         for found in everyone:
             for part, values in expected.items():
                 workers.assert_same(found["step"][f"{name}/{case}"][part], values, tolerance)
+
+
+def test_rows_of_all_workers_come_in_the_order_of_the_batch(everyone: list[Any]) -> None:
+    for me, found in enumerate(everyone):
+        assert torch.equal(found["rows"]["gathered"], BATCH)
+        # every worker has the whole loss, and DistributedDataParallel takes their mean
+        wanted = 2 * torch.arange(7.0)[:, None] * BATCH * len(everyone)
+        torch.testing.assert_close(found["rows"]["gradient"], wanted[me :: len(everyone)])
 
 
 def shards_of(everyone: list[Any]) -> Iterator[tuple[dict[str, Any], list[int]]]:

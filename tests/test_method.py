@@ -20,18 +20,29 @@ CORNERS = {
 }
 
 
-@pytest.fixture(params=methods.names())
-def method(request: pytest.FixtureRequest) -> Method:
+def small(name: str, **values: Any) -> Method:
     torch.manual_seed(0)
-    config = methods.load(request.param).Config
-    small = {name: value for name, value in SMALL.items() if name in config.model_fields}
-    return methods.build(config.from_dict({**small, "name": request.param}), SCHEMA)
+    config = methods.load(name).Config
+    known = {field: value for field, value in SMALL.items() if field in config.model_fields}
+    return methods.build(config.from_dict({**known, **values, "name": name}), SCHEMA)
+
+
+STAGES = [(name, stage) for name in methods.names() for stage in range(len(small(name).stages()))]
+
+
+@pytest.fixture(params=STAGES, ids=lambda pair: f"{pair[0]}-{pair[1]}")
+def method(request: pytest.FixtureRequest) -> Method:
+    """Each method in each stage of its training."""
+    name, stage = request.param
+    found = small(name)
+    found.enter(stage)
+    return found
 
 
 def gradients(method: Method, batch: Batch) -> dict[str, Any]:
     method.zero_grad()
     objective(method, method.losses(method(batch), batch)).backward()
-    return {name: p.grad for name, p in method.named_parameters()}
+    return {name: p.grad for name, p in method.named_parameters() if p.requires_grad}
 
 
 def test_every_parameter_learns_from_a_mixed_batch(method: Method) -> None:

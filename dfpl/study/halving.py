@@ -44,9 +44,10 @@ class SuccessiveHalving:
         """Note the value of a run at an epoch and say whether it may go on.
 
         Only runs of the same scenario are compared. Asking twice gives the same answer as long
-        as no other run came in between, and counts once.
+        as no other run came in between, and counts once. NaN, as of an epoch of pre-training, says
+        nothing.
         """
-        if epoch not in self.rungs:
+        if epoch not in self.rungs or math.isnan(value):
             return True
         rung = self.seen[scenario, epoch]
         if run_id not in rung.runs:

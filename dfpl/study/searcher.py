@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from math import isnan
 from typing import Any
 
 import numpy as np
@@ -145,6 +146,8 @@ class OptunaSearcher(Searcher):
         suggestion, trial = self.running.get(trial_id, (None, None))
         step = result.get("step")
         if suggestion is None or trial is None or step is None or self.objective.several:
+            return
+        if isnan(result["so_far"]):  # pre-training
             return
         if step not in self.seen[trial_id]:
             self.seen[trial_id].add(step)  # a trial that Tune restarts reports epochs again
