@@ -53,4 +53,5 @@ def runs(base: RunConfig) -> list[RunConfig]:
 
 
 if __name__ == "__main__":
-    sweep_main(table_plan("open_choices", BASE), runs, read_by="analysis.open_choices")
+    plan = table_plan("open_choices", BASE)
+    sweep_main(plan, lambda base, _: runs(base), read_by="analysis.open_choices")

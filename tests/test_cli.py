@@ -485,7 +485,7 @@ def test_a_sweep_has_every_seed_from_the_given_one_on(
     arguments = [f"--data={trained / 'data'}", f"--storage={tmp_path}", "--seeds=2", "--seed=5"]
     monkeypatch.setattr(sys, "argv", ["study", *arguments, "--method.width=16"])
     plan = Plan(name="made_up", source="table", base={})
-    study.sweep_main(plan, lambda base: [base], read_by="analysis.made_up")
+    study.sweep_main(plan, lambda base, _: [base], read_by="analysis.made_up")
     assert [run.seed for run in runs] == [5, 6]
     assert all(run.to_dict()["method"]["width"] == 16 for run in runs)
     assert f"now: python -m analysis.made_up {tmp_path / 'made_up'}" in capsys.readouterr().out

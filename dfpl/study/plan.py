@@ -1,5 +1,6 @@
 """What a study says about itself, its command line, and its data made ready; no Ray yet."""
 
+import argparse
 import dataclasses
 import hashlib
 import json
@@ -23,6 +24,7 @@ from dfpl.method import load as load_method
 from dfpl.storage import Storage
 from dfpl.study.objective import Kind
 from dfpl.study.progress import console
+from dfpl.study.protocol import with_encoders_of
 from dfpl.study.race import LEVEL
 from dfpl.study.samplers import Sampler
 
@@ -51,7 +53,7 @@ class Options:
     storage: str = "runs"
     """Folder or URI (s3://, gs://) below which results go, the same on every node."""
     name: str = ""
-    """Name of the study's folder. Default: that of the script."""
+    """Name of the study's folder. Default: that of the script, and of another --method."""
     checkpoint_every_s: float = 30.0
     """Least seconds between two checkpoints of a run."""
 
@@ -60,6 +62,9 @@ class Options:
 class SearchOptions(Options):
     """Options of a search."""
 
+    method: str = "dfpl"
+    """Whose hyperparameters are searched: `dfpl`, or the name of a file of dfpl/baselines, which
+    then has the script's encoders; its own fields follow as --method.FIELD."""
     scenarios: str = "all"
     """`all` nine of Table I, or a comma-separated list such as `both-50,tabular-70`."""
     objective: Kind = "each"
@@ -151,7 +156,7 @@ def prepare(plan: Plan, default: Options, arguments: list[str]) -> Prepared:
     """
     found = parse(plan, default, arguments)
     _check(found.study)
-    root = Storage(_storage(found.study.storage)) / (found.study.name or plan.name)
+    root = Storage(_storage(found.study.storage)) / (found.study.name or _name(plan, found))
     root.prove_writable()
     data, packed = _data(plan, found, root)
     return Prepared(
@@ -166,17 +171,21 @@ def prepare(plan: Plan, default: Options, arguments: list[str]) -> Prepared:
 
 def parse(plan: Plan, options: Options, arguments: list[str]) -> Any:
     """Read the options of this study: the common ones, the source's, and the base run's."""
-    method = load_method(plan.method).Config
+    name = plan.method
+    if isinstance(options, SearchOptions):
+        name = _typed_method(arguments, plan.method)
+        options = dataclasses.replace(options, method=name)
     source = load_source(plan.source).Options
     on_twin = not given(arguments) & {"data", plan.raw_option}
     base = {**plan.base, **plan.on_twin} if on_twin else plan.base
+    method = with_encoders_of(_with(load_method(plan.method).Config(), base, "method."), name)
     raw = [(plan.raw_option, Annotated[str, tyro.conf.arg(help=plan.raw_help)], "")]
     fields: list[tuple[str, Any, Any]] = [
         ("study", tyro.conf.OmitArgPrefixes[type(options)], options),
         ("compute", tyro.conf.OmitArgPrefixes[Compute], Compute()),
         *(raw if plan.raw_option else []),
         ("source", tyro.conf.OmitArgPrefixes[source], _with(source(), base, "source.")),
-        ("method", method, _with(method(), base, "method.")),
+        ("method", type(method), method),
         ("optim", OptimConfig, _with(OptimConfig(), base, "optim.")),
         ("augment", AugmentConfig, _with(AugmentConfig(), base, "augment.")),
         ("metric", Metric, base.get("metric", "accuracy")),
@@ -191,6 +200,19 @@ def parse(plan: Plan, options: Options, arguments: list[str]) -> Any:
     return tyro.cli(cls, args=arguments, description=main_module.__doc__ or "")
 
 
+def _typed_method(arguments: list[str], default: str) -> str:
+    """The value of --method, read before all else: the other options depend on it."""
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--method", default=default)
+    return parser.parse_known_args(arguments)[0].method
+
+
+def _name(plan: Plan, found: Any) -> str:
+    """Searches of several methods by one script are several studies."""
+    method = found.method.name
+    return plan.name if method == plan.method else f"{plan.name}_{method}"
+
+
 def _with(config: Any, values: dict[str, Any], prefix: str) -> Any:
     own = {name.removeprefix(prefix): v for name, v in values.items() if name.startswith(prefix)}
     return config.with_values(own)
@@ -198,8 +220,10 @@ def _with(config: Any, values: dict[str, Any], prefix: str) -> Any:
 
 def _check(options: Options) -> None:
     """Refuse what is wrong before any work is done."""
+    scenarios: str | None = getattr(options, "scenarios", None)
+    if scenarios is not None:
+        parse_scenarios(scenarios)
     if isinstance(options, SearchOptions):
-        parse_scenarios(options.scenarios)
         if options.transfer < 0:
             raise ConfigError(f"--transfer must be 0 or more, got {options.transfer}")
         if options.prior_weight < 0:

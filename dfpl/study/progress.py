@@ -79,7 +79,8 @@ class Progress(tune.Callback):
         self._ended(trial, last.get("state", ""), last.get("value"))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._ended(trial, "failed", None)
+        """Its process died; without a record it comes again."""
+        self._ended(trial, "", None)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._tick()

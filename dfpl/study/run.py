@@ -22,16 +22,16 @@ from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
 from dfpl.study.closing import open_again
-from dfpl.study.failures import NO_RECORD
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
+from dfpl.study.listing import Listing
 from dfpl.study.lock import driving
 from dfpl.study.objective import Block, Objective
 from dfpl.study.plan import Plan, Prepared, SearchOptions, SweepOptions, given, prepare
 from dfpl.study.progress import Progress, console
 from dfpl.study.race import Race
 from dfpl.study.records import RecordStore
-from dfpl.study.resources import MOST_DEATHS, fit_to_cluster
+from dfpl.study.resources import fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.session import Session
 from dfpl.study.stopping import Gate, Stopping
@@ -84,7 +84,7 @@ def complaints_end_with_2() -> Iterator[None]:
 def study(plan: Plan, arguments: list[str]) -> None:
     """Search, then print and export the best configs."""
     ready = prepare(plan, SearchOptions(), arguments)
-    space = _space(plan, arguments)
+    space = _space(ready.base.method.name, arguments)
     options: SearchOptions = ready.options
     scenarios = parse_scenarios(options.scenarios)
     objective = Objective(kind=options.objective, share=options.worst_share, seeds=options.seeds)
@@ -105,13 +105,19 @@ def study(plan: Plan, arguments: list[str]) -> None:
     )
 
 
-def sweep_main(plan: Plan, runs: Callable[[RunConfig], list[RunConfig]], read_by: str) -> None:
-    """Train the runs that a study makes of its base run, each with every seed from --seed on."""
+def sweep_main(
+    plan: Plan,
+    runs: Callable[[RunConfig, Any], list[RunConfig]],
+    read_by: str,
+    options: SweepOptions | None = None,
+) -> None:
+    """Train the runs that a study makes of its base run and its options, of its own class where it
+    gives one; each run with every seed from --seed on."""
     with complaints_end_with_2():
-        ready = prepare(plan, SweepOptions(), sys.argv[1:])
+        ready = prepare(plan, options or SweepOptions(), sys.argv[1:])
         wanted = [
             run.with_values({"seed": seed})
-            for run in runs(ready.base)
+            for run in runs(ready.base, ready.options)
             for seed in range(ready.base.seed, ready.base.seed + ready.options.seeds)
         ]
         launch = _launch(ready, {})
@@ -175,7 +181,7 @@ def search(
             metric="value",
             mode="max",
             search_alg=Gate(searcher, stopping),
-            num_samples=options.trials * len(searches),
+            num_samples=-1,  # the searcher ends: it may suggest a trial again
             max_concurrent_trials=launch.resources.concurrent,
             trial_name_creator=_trial_name,
             trial_dirname_creator=_trial_name,
@@ -187,7 +193,7 @@ def search(
             trials=dict.fromkeys(searches, options.trials),
             concurrent=launch.resources.concurrent,
         )
-        return _tune("ray", trainable, tuning, None, launch, asked, stopping)
+        return _tune("ray", trainable, tuning, launch, asked, stopping)
 
 
 def _searcher(
@@ -224,14 +230,7 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
     if twice:
         raise ConfigError(f"{name} lists {len(twice)} runs twice, e.g. {min(twice)}")
     settings = SweepSettings(**vars(launch), name=name, runs=runs)
-    tuning = tune.TuneConfig(
-        metric="value",
-        mode="max",
-        max_concurrent_trials=launch.resources.concurrent,
-        reuse_actors=launch.resources.launcher != "train",
-    )
     trainable = tune.with_parameters(tune_run, settings=settings)
-    space = {"run": tune.grid_search(list(range(len(runs))))}
     asked = Session(
         name=name,
         trials={name: len(runs)},
@@ -239,11 +238,15 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
         concurrent=launch.resources.concurrent,
     )
     with _in_order(launch.store) as stopping:
-        results = _tune(f"ray_{name}", trainable, tuning, space, launch, asked, stopping)
-    for number, run in enumerate(runs[: len(results)]):
-        if results[number].error is not None and launch.store.read(run.run_id) is None:
-            launch.store.fail(run, name, number, NO_RECORD)
-    return results
+        tuning = tune.TuneConfig(
+            metric="value",
+            mode="max",
+            search_alg=Gate(Listing(name, runs, launch.store), stopping),
+            num_samples=-1,
+            max_concurrent_trials=launch.resources.concurrent,
+            reuse_actors=launch.resources.launcher != "train",
+        )
+        return _tune(f"ray_{name}", trainable, tuning, launch, asked, stopping)
 
 
 @contextmanager
@@ -265,7 +268,6 @@ def _tune(
     name: str,
     trainable: Any,
     tuning: tune.TuneConfig,
-    space: dict[str, Any] | None,
     launch: Launch,
     asked: Session,
     stopping: Stopping,
@@ -277,12 +279,10 @@ def _tune(
     progress = Progress(asked, root)
     tuner = tune.Tuner(
         tune.with_resources(trainable, launch.resources.of_trial()),
-        param_space=space,
         tune_config=tuning,
         run_config=tune.RunConfig(
             name=name,
             storage_path=root.path if root.is_local else root.root,
-            failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
             callbacks=[progress, stopping],
             stop=stopping,
             verbose=0,
@@ -326,9 +326,11 @@ def _trial_name(trial: Any) -> str:
     return trial_name(trial.config["search"], trial.config["trial"])
 
 
-def _space(plan: Plan, arguments: list[str]) -> SearchSpace:
+def _space(method: str, arguments: list[str]) -> SearchSpace:
     """The method's search space without what was typed: that is fixed."""
-    space = load_method(plan.method).SEARCH_SPACE
+    space = load_method(method).SEARCH_SPACE
+    if not space:
+        raise ConfigError(f"{method} has nothing to search; train it with dfpl train instead")
     fixed = given(arguments) & set(space)
     if fixed:
         console.print(f"fixed     {', '.join(sorted(fixed))}: given, so not searched")

@@ -8,7 +8,7 @@ Optuna's storage, are the truth: a search is rebuilt from them when the same com
 import hashlib
 import json
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -29,6 +29,7 @@ from dfpl.study.failures import NO_RECORD
 from dfpl.study.objective import Block, Objective
 from dfpl.study.race import middle_first, telling_order
 from dfpl.study.records import RecordStore
+from dfpl.study.resources import MOST_DEATHS
 from dfpl.study.samplers import Sampler, grid_point, new_sampler, prior_point
 from dfpl.study.space import Point, distributions, point_of
 from dfpl.study.suggestion import Ended, Suggestion, ended, run_of
@@ -111,6 +112,7 @@ class OptunaSearcher(Searcher):
         self.view = view
         self.running: dict[str, tuple[Suggestion, optuna.Trial | None]] = {}
         self.seen: dict[str, set[int]] = defaultdict(set)
+        self.deaths: Counter[str] = Counter()
         self.earlier = self._earlier(space)
         waiting = self._suggestions()
         self.searches = {
@@ -122,11 +124,11 @@ class OptunaSearcher(Searcher):
         """The next point, as Tune's trial config.
 
         Where searches start from each other's best points they are made one after another, else
-        side by side.
+        side by side. A trial whose process died comes before all others.
         """
         open_ones = [search for search in self.searches.values() if search.count < self.trials]
         if not open_ones:
-            return Searcher.FINISHED
+            return None if self.running else Searcher.FINISHED  # one may die, and come again
         one_by_one = self.strategy.transfer > 0
         search = open_ones[0] if one_by_one else min(open_ones, key=lambda s: s.count)
         if search.waiting:
@@ -158,17 +160,27 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Tell Optuna the state that the records give; a run without one has died."""
+        """Tell Optuna the state that the records give. A trial without one has died: it is
+        suggested again, and fails after too many deaths.
+
+        (Tune's own recovery gives a trial up whose process dies before its first report.)
+        """
         suggestion, trial = self.running.pop(trial_id, (None, None))
         if suggestion is None or trial is None:
             return
         self.seen.pop(trial_id, None)
+        search = self.searches[suggestion.search]
         found = self.finished(suggestion)
         if found is None:
+            self.deaths[suggestion.name] += 1
+            if self.deaths[suggestion.name] <= MOST_DEATHS:
+                search.study.tell(trial, None, TrialState.FAIL)
+                search.waiting.insert(0, suggestion)
+                search.count -= 1
+                return
             self._record_death(suggestion, NO_RECORD)
             found = self.finished(suggestion)
             assert found is not None
-        search = self.searches[suggestion.search]
         state = OPTUNA_STATE[found.outcome.state]
         trial.set_user_attr("reason", found.outcome.reason)
         values = found.outcome.values if state == TrialState.COMPLETE else None

@@ -16,6 +16,7 @@ from ray.tune.search import Searcher
 
 from dfpl.storage import StorageError
 from dfpl.study.closing import announce
+from dfpl.study.listing import Listing
 from dfpl.study.searcher import OPTUNA_STATE, OptunaSearcher
 
 GRACE_S = 25.0
@@ -103,7 +104,7 @@ class Gate(Searcher):
     What cannot be written ends the study; a trial without a record is then none that failed.
     """
 
-    def __init__(self, searcher: OptunaSearcher, stopping: Stopping) -> None:
+    def __init__(self, searcher: OptunaSearcher | Listing, stopping: Stopping) -> None:
         super().__init__(metric=searcher.metric, mode=searcher.mode)
         self.inner = searcher
         self.stopping = stopping

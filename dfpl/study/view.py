@@ -26,6 +26,8 @@ class View:
         self.studies: dict[str, optuna.Study] = {}
         self.numbers: dict[str, dict[str, int]] = {}
         """By search, the number in the storage of each trial."""
+        self.steps: dict[str, int] = {}
+        """The last step shown of each trial."""
         self.trouble = ""
         """Why the storage is not written any more."""
         try:
@@ -61,10 +63,15 @@ class View:
         self._guarded(write)
 
     def suggested(self, search: str, trial_name: str, trial: FrozenTrial) -> None:
-        self._guarded(lambda: self._add(search, trial_name, trial))
+        """Show a trial; one that is suggested again is there already."""
+        if trial_name not in self.numbers.get(search, {}):
+            self._guarded(lambda: self._add(search, trial_name, trial))
 
     def reported(self, search: str, trial_name: str, step: int, value: float) -> None:
-        self._guarded(lambda: self._trial(search, trial_name).report(value, step))
+        """Show a step once: a trial that died tells its steps again."""
+        if step > self.steps.get(trial_name, 0):
+            self.steps[trial_name] = step
+            self._guarded(lambda: self._trial(search, trial_name).report(value, step))
 
     def told(self, search: str, trial_name: str, ended: FrozenTrial) -> None:
         def write() -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from samples import make_packed, make_run
 
 from dfpl.storage import Storage
+from dfpl.study.failures import NO_RECORD
 from dfpl.study.progress import Progress
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.session import HEARTBEAT_S, Session
@@ -163,12 +164,18 @@ def test_what_earlier_sessions_finished_is_counted_from_the_start(
     assert lines[1].startswith("[2/5] both-50     trial 1 ")
 
 
-def test_a_trial_that_died_without_a_record_is_a_failure(store: RecordStore, clock: Clock) -> None:
+def test_a_trial_that_died_is_a_failure_once_a_record_says_so(
+    store: RecordStore, clock: Clock
+) -> None:
+    died = trial_of("both-50", 0, value=0.3, state="running")
     with progress_of(store, clock) as progress:
         begin(progress, store, "both-50", 0)
-        progress.on_trial_error(0, [], trial_of("both-50", 0, value=0.3, state="running"))
+        progress.on_trial_error(0, [], died)  # it is tried again
+        assert progress.status().total("failed") == 0
+        record(store, "both-50", 0, "failed", reason=NO_RECORD)
+        progress.on_trial_error(0, [], died)
     assert "1 failed" in shown(progress)
-    assert "its process ended without a record" in shown(progress).splitlines()[0]
+    assert NO_RECORD in shown(progress).splitlines()[0]
 
 
 def test_a_trial_that_an_interrupt_stopped_has_not_ended(store: RecordStore, clock: Clock) -> None:

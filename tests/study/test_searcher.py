@@ -13,6 +13,7 @@ from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import ConfigError, FloatRange, IntRange
 from dfpl.study.objective import Kind, Met, Objective
 from dfpl.study.records import Record, RecordStore
+from dfpl.study.resources import MOST_DEATHS
 from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.suggestion import Suggestion
 from dfpl.study.view import View
@@ -118,7 +119,7 @@ def test_searches_take_turns_until_each_has_its_trials(tmp_path: Path) -> None:
     configs = [suggest(searcher, str(i)) for i in range(6)]
     names = ["both-50", "image-30", "tabular-70"]
     assert [(c["search"], c["trial"]) for c in configs] == [(s, n) for n in (0, 1) for s in names]
-    assert searcher.suggest("6") == Searcher.FINISHED
+    assert searcher.suggest("6") is None  # none of them has ended
     assert len({(c["search"], *point_of(c).values()) for c in configs}) == 6
 
 
@@ -143,8 +144,12 @@ def test_optuna_is_told_what_the_records_say(tmp_path: Path) -> None:
     searcher.on_trial_complete("b", {"value": 0.15})
     record(searcher, configs["c"], 0, state="failed", value=None, reason="not finite in epoch 1")
     searcher.on_trial_complete("c", {"value": math.nan})
+    for name in "dddddd":
+        searcher.on_trial_complete(name, None, error=True)
+        assert suggest(searcher, "d") == configs["d"]
     searcher.on_trial_complete("d", None, error=True)
-    a, b, c, d = told(searcher)
+    a, b, c, *deaths, d = told(searcher)
+    assert {died.state for died in deaths} == {TrialState.FAIL} and len(deaths) == 6
     states = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.FAIL)
     assert (a.state, b.state, c.state, d.state) == states
     assert (a.value, a.intermediate_values) == (0.4, {1: 0.1, 2: 0.2, 3: 0.3, 4: 0.4})
@@ -153,10 +158,43 @@ def test_optuna_is_told_what_the_records_say(tmp_path: Path) -> None:
     assert d.user_attrs["reason"] == DIED
 
 
-def test_a_trial_that_died_gets_its_record_from_the_driver(tmp_path: Path) -> None:
+def test_a_trial_that_died_is_suggested_again_before_all_others(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, trials=3)
+    configs = {name: suggest(searcher, name) for name in "abc"}
+    assert searcher.suggest("d") is None  # one of them may die
+    searcher.on_trial_complete("b", None, error=True)
+    assert list(searcher.store.read_all()) == []
+    assert suggest(searcher, "e") == configs["b"]
+    for name, config in {"a": "a", "e": "b", "c": "c"}.items():
+        record(searcher, configs[config], 0)
+        searcher.on_trial_complete(name, {})
+    assert searcher.suggest("f") == Searcher.FINISHED
+    assert sorted(t.state.name for t in told(searcher)) == ["COMPLETE"] * 3 + ["FAIL"]
+
+
+def test_what_died_of_a_search_comes_before_the_next_search(tmp_path: Path) -> None:
+    searcher = searcher_of(tmp_path, "both-50,image-30", trials=1)
+    first, second = suggest(searcher, "a"), suggest(searcher, "b")
+    assert first["search"] != second["search"]
+    searcher.on_trial_complete("a", None, error=True)
+    assert suggest(searcher, "c") == first
+
+
+def die(searcher: OptunaSearcher, times: int) -> None:
+    """Lose the process of the first trial again and again."""
+    for time in range(times):
+        if time:
+            suggest(searcher, "a")
+        searcher.on_trial_complete("a", None, error=True)
+
+
+def test_a_trial_that_died_too_often_gets_its_record_from_the_driver(tmp_path: Path) -> None:
     searcher = searcher_of(tmp_path, trials=1)
     config = suggest(searcher, "a")
-    searcher.on_trial_complete("a", None, error=True)
+    die(searcher, MOST_DEATHS)
+    assert list(searcher.store.read_all()) == []
+    suggest(searcher, "a")
+    die(searcher, 1)
     (found,) = searcher.store.read_all()
     assert (found.state, found.reason, found.trial) == ("failed", DIED, 0)
     assert found.run_id == searcher.runs("both-50", point_of(config))[0].run_id
@@ -168,7 +206,7 @@ def test_a_died_trial_keeps_the_record_of_its_first_scenario(tmp_path: Path) -> 
     searcher = searcher_of(tmp_path, "both-50,image-30", "worst")
     config = suggest(searcher, "a")
     record(searcher, config, 0, value=0.7)
-    searcher.on_trial_complete("a", None, error=True)
+    die(searcher, MOST_DEATHS + 1)
     found = {r.scenario: (r.state, r.value) for r in searcher.store.read_all()}
     assert found == {"both-50": ("complete", 0.7), "image-30": ("failed", None)}
     assert told(searcher, "worst")[0].state == TrialState.FAIL
@@ -210,7 +248,7 @@ def test_the_next_session_first_runs_what_is_unfinished_at_the_same_points(tmp_p
     assert again == [configs[name] for name in "bdac"]
     new = [suggest(after, str(i)) for i in (4, 5)]
     assert [config["trial"] for config in new] == [4, 5]
-    assert after.suggest("6") == Searcher.FINISHED
+    assert after.suggest("6") is None
     assert not {str(point_of(c)) for c in new} & {str(point_of(c)) for c in again}
     assert len((after.store.root / "suggestions").names(".json")) == 6
 
@@ -304,7 +342,7 @@ def test_more_trials_go_on_and_fewer_stop_sooner(tmp_path: Path) -> None:
     assert [suggest(more, name)["trial"] for name in "abc"] == [0, 1, 2]
     fewer = searcher_of(tmp_path, trials=1)
     assert suggest(fewer, "a")["trial"] in (0, 2)
-    assert fewer.suggest("b") == Searcher.FINISHED
+    assert fewer.suggest("b") is None
 
 
 def origins(searcher: OptunaSearcher, search: str = "both-50") -> list[str]:
