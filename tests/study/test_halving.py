@@ -40,3 +40,10 @@ def test_between_rungs_and_with_a_long_grace_nothing_stops() -> None:
     assert halving.go_on("b", "both-50", 2, 0.1)
     patient = SuccessiveHalving(epochs=9, grace=9)
     assert all(patient.go_on(name, "both-50", 9, 0.1) for name in "abcd")
+
+
+def test_an_epoch_of_pre_training_says_nothing() -> None:
+    halving = SuccessiveHalving(epochs=9, grace=3)
+    assert halving.go_on("a", "both-50", 3, float("nan"))
+    assert halving.go_on("b", "both-50", 3, 0.1)  # the first with a value
+    assert not halving.go_on("c", "both-50", 3, 0.05)
