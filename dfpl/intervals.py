@@ -1,6 +1,7 @@
 """From predictions and metrics to the numbers of a record: expectations, intervals, differences."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from math import erfc, sqrt
 from typing import NamedTuple
 
 import numpy as np
@@ -131,11 +132,9 @@ def paired_difference(
     Both sides get the same resamples of groups, so what makes a sample hard for both cancels;
     the interval is that of the difference expected over mask draws, for the seeds given.
     """
-    first = a[0]
-    weights = _unit_and_resampled(first.groups, resamples, seed)
-    of_a = _over_seeds(a, first, scenario, metric, weights, draws)
-    gap = of_a - _over_seeds(b, first, scenario, metric, weights, draws)
-    return Difference(float(gap[0]), *_around(gap[0], gap[1:], level))
+    settings = {"draws": draws, "resamples": resamples, "seed": seed}
+    scores = [own[0] for own in resampled_scores([*a, *b], [scenario], metric, **settings)]
+    return difference(np.mean(scores[: len(a)], axis=0), np.mean(scores[len(a) :], axis=0), level)
 
 
 def mean_over_seeds(
@@ -150,26 +149,65 @@ def mean_over_seeds(
 ) -> Estimate:
     """Score of one config, a list over seeds: expected over mask draws, averaged over seeds, with
     the bootstrap interval over groups for the seeds given."""
-    weights = _unit_and_resampled(runs[0].groups, resamples, seed)
-    scores = _over_seeds(runs, runs[0], scenario, metric, weights, draws)
+    settings = {"draws": draws, "resamples": resamples, "seed": seed}
+    scores = [own[0] for own in resampled_scores(runs, [scenario], metric, **settings)]
+    return estimate(np.mean(scores, axis=0), level)
+
+
+def resampled_scores(
+    runs: Iterable[Predictions],
+    scenarios: Sequence[Scenario],
+    metric: Metric,
+    *,
+    draws: int = 20,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Iterator[Float[np.ndarray, "S R"]]:
+    """Yield the scores of each run under each scenario, expected over mask draws: first of the
+    rows as they are, then of each resample of groups.
+
+    All runs, which must be of the same samples, get the same resamples, so their scores may be
+    subtracted one by one. One run is held at a time, and the first.
+    """
+    first, weights = None, np.empty((0, 0))
+    for run in runs:
+        if first is None:
+            first, weights = run, _unit_and_resampled(run.groups, resamples, seed)
+        run = _same_samples(run, first)
+        if metric == "prauc":
+            yield np.stack([_expected_precision(run, own, weights, draws) for own in scenarios])
+        else:
+            yield expectations(run, scenarios, [metric], weights)[metric]
+
+
+def estimate(scores: Float[np.ndarray, " R"], level: float = 0.95) -> Estimate:
+    """A score and its interval, from the score itself and those of the resamples."""
     return Estimate(float(scores[0]), *_around(scores[0], scores[1:], level))
 
 
-def _over_seeds(
-    runs: Sequence[Predictions],
-    first: Predictions,
-    scenario: Scenario,
-    metric: Metric,
-    weights: Weights,
-    draws: int,
-) -> Float[np.ndarray, " R"]:
-    """The score of each resample, averaged over runs that are put in the order of `first`."""
-    aligned = [_same_samples(run, first) for run in runs]
-    if metric == "prauc":
-        scores = [_expected_precision(run, scenario, weights, draws) for run in aligned]
-    else:
-        scores = [expectations(run, [scenario], [metric], weights)[metric][0] for run in aligned]
-    return np.mean(scores, axis=0)
+def difference(
+    a: Float[np.ndarray, " R"], b: Float[np.ndarray, " R"], level: float = 0.95
+) -> Difference:
+    """How much better `a` is than `b` on the same resamples."""
+    gap = a - b
+    return Difference(float(gap[0]), *_around(gap[0], gap[1:], level))
+
+
+def p_value(a: Float[np.ndarray, " R"], b: Float[np.ndarray, " R"]) -> float:
+    """How probable so large a difference, either way, is between scores that do not differ.
+
+        p = 2 Phi(-|d| / s),  s the standard deviation of the difference d over the resamples
+
+    The share of resamples beyond 0 would be a multiple of 1 / R: too coarse where many
+    comparisons are corrected for.
+    """
+    gap = a - b
+    exists = gap[1:][~np.isnan(gap[1:])]
+    if np.isnan(gap[0]) or len(exists) == 0:
+        return np.nan
+    if (spread := exists.std()) == 0:
+        return float(gap[0] == 0)
+    return erfc(abs(gap[0]) / spread / sqrt(2))
 
 
 def summarise(predictions: Predictions, scenario: Scenario) -> dict[str, float]:

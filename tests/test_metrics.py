@@ -14,8 +14,10 @@ from dfpl.intervals import (
     expected,
     interval_of,
     intervals_around,
+    p_value,
     paired_difference,
     resample_weights,
+    resampled_scores,
     summarise,
 )
 from dfpl.metrics import (
@@ -467,3 +469,39 @@ def test_only_predictions_of_the_same_samples_are_compared() -> None:
     other = made_up(seed=0, C=4)
     with pytest.raises(PredictionError, match="labels"):
         paired_difference([a], [other], BOTH_50, "accuracy")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_resampled_scores_begin_with_the_score_and_do_not_depend_on_the_order_of_rows(
+    metric: Metric,
+) -> None:
+    run, scenarios = made_up(), [BOTH_50, Scenario.parse("image-30")]
+    shuffled = run.take(np.random.default_rng(1).permutation(120))
+    settings: dict[str, Any] = {"draws": 5, "resamples": 50}
+    a, b = resampled_scores(iter([run, shuffled]), scenarios, metric, **settings)
+    assert a.shape == (2, 51)
+    for scenario, own in zip(scenarios, a, strict=True):
+        assert own[0] == pytest.approx(expected(run, scenario, draws=5)[metric])
+    np.testing.assert_allclose(a, b, atol=1e-12)
+
+
+def test_p_values_by_hand() -> None:
+    zero = np.zeros(5)
+    gap = np.array([0.196, 0.3, 0.1, 0.3, 0.1])  # the resamples spread by 0.1: 1.96 of them
+    assert p_value(gap, zero) == pytest.approx(0.05, abs=1e-4)
+    assert p_value(zero, gap) == p_value(gap, zero)
+    assert p_value(zero, zero) == 1  # the same model
+    assert p_value(zero + 0.1, zero) == 0  # better by as much in every resample
+    assert np.isnan(p_value(zero + np.nan, zero))
+    assert p_value(np.array([0.196, np.nan, 0.1, 0.3, 0.1, 0.3]), np.zeros(6)) < 0.06
+
+
+def test_p_values_of_models_that_do_not_differ_are_uniform() -> None:
+    found = []
+    for seed in range(40):
+        a = made_up(100, seed=seed)
+        sides = [with_noise(a, 1.0, seed=10 * seed + side) for side in (1, 2)]
+        scores = list(resampled_scores(sides, [BOTH_50], "accuracy", resamples=50))
+        found.append(p_value(scores[0][0], scores[1][0]))
+    assert 0.35 < np.mean(found) < 0.65
+    assert np.mean(np.array(found) < 0.1) < 0.25
