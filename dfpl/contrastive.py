@@ -24,13 +24,15 @@ def contrastive_loss(
 
     Samples that lack a modality have no part in it: each is compared with itself alone, and the
     logarithm of its softmax is 0. So is the whole of it where there are fewer than two pairs.
+    In float64: early on all vectors look alike, and its gradient is a small difference of sums.
     """
-    directions = [F.normalize(x.where(paired[:, None], 0.0), dim=1) for x in (image, tabular)]
-    rows = global_rows(torch.cat([*directions, paired[:, None].to(image.dtype)], dim=1))
+    exact = [x.double().where(paired[:, None], 0.0) for x in (image, tabular)]
+    directions = [F.normalize(x, dim=1) for x in exact]
+    rows = global_rows(torch.cat([*directions, paired[:, None].double()], dim=1))
     u, v, there = rows.split([image.shape[1], tabular.shape[1], 1], dim=1)
     pair = there.detach().bool()  # (G, 1)
     itself = torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     similarity = (u @ v.T / temperature).masked_fill(~(pair & pair.T | itself), float("-inf"))
     own = torch.arange(len(rows), device=rows.device)
     total = sum(F.cross_entropy(S, own, reduction="sum") for S in (similarity, similarity.T))
-    return total / (2 * pair.sum().clamp(min=1))
+    return (total / (2 * pair.sum().clamp(min=1))).to(image.dtype)

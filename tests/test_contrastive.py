@@ -112,6 +112,16 @@ def test_fewer_than_two_pairs_give_zero_and_a_zero_gradient(pairs: int) -> None:
         assert x.grad is not None and not x.grad.any()
 
 
+def test_vectors_that_look_alike_cost_no_digits() -> None:
+    one, many = 3 + 0.01 * torch.stack([x.detach() for x in draw()]), []
+    for values in (one.float(), one.float().double()):
+        values.requires_grad_()
+        contrastive_loss(values[0], values[1], PAIRED, 0.1).backward()
+        assert values.grad is not None and values.grad.dtype == values.dtype
+        many.append(values.grad.double())
+    torch.testing.assert_close(many[0], many[1], rtol=0, atol=1e-6 * many[1].abs().max().item())
+
+
 def slopes(rows: list[int], paired: Tensor) -> dict[str, Tensor]:
     """The loss, and its gradient by each row, that DistributedDataParallel would average."""
     image, tabular = draw()
