@@ -37,7 +37,7 @@ class TabularEncoder(nn.Module):
         self.lower = _blocks(depth[0], width, heads)
         self.shared = _blocks(depth[1], width, heads)
         self.specific = _blocks(depth[1], width, heads)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(
         self,
@@ -63,7 +63,7 @@ class PlainTabularEncoder(nn.Module):
         self.missing: EncodeMissing = missing
         self.embed = CellEmbedding(schema, width)
         self.blocks = _blocks(depth, width, heads)
-        self.apply(_initialise)
+        self.apply(initialise)
 
     def forward(
         self,
@@ -88,7 +88,7 @@ class CellEmbedding(nn.Module):
 
     def __init__(self, schema: Schema, width: int) -> None:
         super().__init__()
-        sizes = torch.tensor([len(levels) for levels in schema.category.values()])
+        sizes = torch.tensor([len(x) for x in schema.category.values()], dtype=torch.long)
         self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
         if schema.category:
             self.levels = nn.Embedding(max(int(sizes.sum()), 1), width)
@@ -141,7 +141,7 @@ def _run(
     return tokens
 
 
-def _initialise(module: nn.Module) -> None:
+def initialise(module: nn.Module) -> None:
     """TIP's initial values: N(0, 0.02) for maps and embeddings, 0 for biases."""
     if isinstance(module, nn.Linear | nn.Embedding):
         nn.init.normal_(module.weight, std=0.02)
