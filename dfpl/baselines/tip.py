@@ -1,0 +1,372 @@
+"""TIP: the table's tokens attend to the image's; three pre-training losses, where time is given.
+
+Source       Du et al., "TIP: Tabular-Image Pre-training for Multimodal Classification with
+             Incomplete Data", ECCV 2024, and the mathematics of its public code, revision 9258cc2
+What we kept layers of self-attention, attention to the image and a feed-forward part, over CLS and
+             all columns; self-attention sees empty cells too; a linear classifier of CLS, trained
+             with all the rest; no term but the task's
+             pre-training: contrastive loss (temperature 0.1, 128 dimensions) and matching, both
+             with corrupted tables, the latter against negatives drawn by likeness, as a mean over
+             pairs and twice as many mixed ones; reconstruction of masked cells, whose softmax is
+             over the levels of all columns; the mean of the three. 30 % of a table's columns are
+             corrupted, 50 % masked. The whole network goes on to the second stage
+Deviations   TIP knows of missing cells alone. `variant` says what a missing modality is: "zero", a
+             zero image and a zero table, as the comparison in DFPL has it, with nothing to tell
+             them from real ones: numbers 0, the mean, and categories whose embedding is the zero
+             vector, not the first level of each; "native", a table of empty cells, as TIP has
+             tokens for, and no attention to the image that is not there, which is not encoded
+             pre-training has a share of the epochs that all methods get, none by default; the code
+             has 500 epochs and 500 more. It reads what the scenario leaves: pairs, for contrast and
+             matching, and tables, for reconstruction. A loss without a sample is left out of the
+             mean: in the code it is 0 / 0. Empty cells and unknown levels are not reconstructed
+             a corrupted cell comes from another table of the batch, drawn uniformly, for the same
+             distribution; no corruption in the second stage
+             one optimiser and schedule for both stages, of all methods: no epoch at rate 0
+             nothing is frozen but what a stage has no use for; batch statistics go on to learn
+             the image's vector for contrast is the mean of cells mapped to D, as all methods have
+             it (the code: of 2048 channels)
+
+B samples, C classes, L = 1 + N tokens of a table with N columns, I tokens of an image, D width.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from dfpl.blocks import TransformerBlock
+from dfpl.config import MethodConfig
+from dfpl.contrastive import contrastive_loss
+from dfpl.data.batch import Batch
+from dfpl.data.packed import UNSEEN, Schema
+from dfpl.data.scenario import IMAGE, TABULAR
+from dfpl.distributed import global_rows, global_sum
+from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
+from dfpl.encoders.tabular import PlainTabularEncoder, check_heads, initialise
+from dfpl.fields import FloatRange, IntRange
+from dfpl.losses import task_loss
+from dfpl.method import STATES, Method
+from dfpl.noise import StepNoise
+from dfpl.pretraining import (
+    cells_of,
+    choose_columns,
+    corrupt,
+    draw_negatives,
+    matching_loss,
+    mean_of_found,
+    reconstruction_loss,
+    table_of,
+)
+
+CONTRASTED = 128
+"""P, width of the vectors that the contrastive loss compares."""
+TEMPERATURE = 0.1
+"""What the cosines of the contrastive loss are divided by."""
+PARTS = ("contrastive", "matching", "reconstruction")
+_CORRUPTED, _DONOR, _NEGATIVE, _MASKED = range(4)  # purposes of random numbers
+
+
+class Config(MethodConfig):
+    """What a missing modality is to TIP, how long it is pre-trained, and its size."""
+
+    name: Literal["tip"] = "tip"
+    variant: Literal["zero", "native"] = "zero"
+    """A missing modality is a zero image or table, not told from a real one; or a table of empty
+    cells, and an image that nothing attends to."""
+    pretraining: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the epochs before the classifier is trained."""
+    fusion_depth: Annotated[int, Field(ge=1)] = 4
+    """Layers in which the table's tokens attend to each other and to the image's."""
+
+    width: Annotated[int, Field(ge=8)] = 512
+    """D, size of every token."""
+    image_network: ImageNetwork = "resnet50"
+    """Image encoder; `small` is for CPU work on small pictures."""
+    tabular_depth: Annotated[int, Field(ge=1)] = 4
+    """Transformer blocks of the tabular encoder."""
+    tabular_heads: Annotated[int, Field(ge=1)] = 8
+    """Attention heads of the tabular encoder and of the layers after it."""
+    task_loss: Literal["ce", "bce"] = "ce"
+    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
+    in any case."""
+
+    @model_validator(mode="after")
+    def _heads_divide_the_width(self) -> "Config":
+        check_heads(self.width, self.tabular_heads)
+        return self
+
+
+SEARCH_SPACE = {
+    "optim.learning_rate": FloatRange(3e-5, 3e-3, log=True),
+    "method.pretraining": FloatRange(0.0, 0.5),
+    "method.fusion_depth": IntRange(1, 6),
+}
+
+
+class Pretraining(NamedTuple):
+    """What the losses of pre-training read besides the batch."""
+
+    image: Float[Tensor, "B P"]
+    tabular: Float[Tensor, "B P"]
+    """Of the corrupted table."""
+    matching: Float[Tensor, "B 3 2"]
+    """Two logits each for its own image and table, another image, another table."""
+    levels: Float[Tensor, "B Fc K"]
+    """Logits of all levels for each categorical column."""
+    numbers: Float[Tensor, "B Fn"]
+    masked: Bool[Tensor, "B N"]
+    """Which cells were hidden."""
+
+
+class Output(NamedTuple):
+    """What `forward` found; all that the losses read besides the batch."""
+
+    logits: Float[Tensor, "B C"]
+    pretraining: Pretraining | None
+    """None outside of it."""
+
+
+class Model(Method):
+    """TIP for one schema."""
+
+    absent: Tensor
+
+    def __init__(self, config: Config, schema: Schema) -> None:
+        super().__init__()
+        c = self.config = config
+        self.native = c.variant == "native"
+        self.task_loss = "bce" if schema.task == "multilabel" else c.task_loss
+        missing = "skip" if self.native else "zeros"
+        self.image_encoder = PlainImageEncoder(c.image_network, c.width, missing)
+        self.tabular_encoder = PlainTabularEncoder(
+            schema, c.width, c.tabular_depth, c.tabular_heads, "zeros"
+        )
+        self.fusion = MultimodalEncoder(c.width, c.tabular_heads, c.fusion_depth)
+        self.classifier = nn.Linear(c.width, schema.num_classes)
+        self.heads = PretrainingHeads(schema, c.width) if c.pretraining else None
+        self.register_buffer("absent", absent_cells(schema, self.native), persistent=False)
+        self.enter(len(self.stages()) - 1)
+
+    def stages(self) -> tuple[float, ...]:
+        return (0.0, self.config.pretraining) if self.config.pretraining else (0.0,)
+
+    def enter(self, stage: int) -> None:
+        """The heads of pre-training learn before the last stage, the classifier in it."""
+        self.pretrains = stage < len(self.stages()) - 1
+        self.classifier.requires_grad_(not self.pretrains)
+        if self.heads:
+            self.heads.requires_grad_(self.pretrains)
+
+    def forward(self, batch: Batch) -> Output:
+        image, cells = self._image(batch), self._cells(batch)
+        if self.pretrains and self.training:
+            return self._pretrain(image, cells, batch.available)
+        joint = self.fusion(self._columns(cells), image, self._read(batch.available))
+        return Output(self.classifier(joint[:, 0]), None)
+
+    def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
+        """Encoders once, and once for an absent image and table, the rest three times."""
+        nothing = Batch(*(values.new_zeros(1, *values.shape[1:]) for values in batch))
+        images = self._image(nothing).expand(len(batch.label), -1, -1), self._image(batch)
+        columns = (self._columns(self._cells(part)) for part in (nothing, batch))
+        tables = [tokens.expand(len(batch.label), -1, -1) for tokens in columns]
+        logits = {}
+        for state, available in STATES.items():
+            read = self._read(batch.available & batch.available.new_tensor(available))
+            joint = self.fusion(tables[available[TABULAR]], images[available[IMAGE]], read)
+            logits[state] = self.classifier(joint[:, 0])
+        return logits
+
+    def _image(self, batch: Batch) -> Float[Tensor, "B I D"]:
+        return self.image_encoder(batch.image, batch.available[:, IMAGE])
+
+    def _cells(self, batch: Batch) -> Float[Tensor, "B N"]:
+        """All cells of the table, those of an absent one as the variant says."""
+        cells = cells_of(batch.numeric, batch.category)
+        return torch.where(batch.available[:, TABULAR, None], cells, self.absent)
+
+    def _columns(self, cells: Float[Tensor, "B N"]) -> Float[Tensor, "B L D"]:
+        numeric, category = table_of(cells, len(self.tabular_encoder.embed.offsets))
+        everyone = torch.ones(len(cells), dtype=torch.bool, device=cells.device)
+        return self.tabular_encoder(numeric, category, everyone)
+
+    def _read(self, available: Bool[Tensor, "B 2"]) -> Bool[Tensor, " B"]:
+        """Whose image the table attends to."""
+        return available[:, IMAGE] if self.native else torch.ones_like(available[:, IMAGE])
+
+    def _pretrain(
+        self,
+        image: Float[Tensor, "B I D"],
+        cells: Float[Tensor, "B N"],
+        available: Bool[Tensor, "B 2"],
+    ) -> Output:
+        """Three pairs of each sample through the fusion, then its masked table with its image."""
+        assert self.heads
+        B, N = cells.shape
+        paired, has_table = available.all(dim=1), available[:, TABULAR]
+        read = self._read(available)
+        uniform = self.heads.noise.uniform
+        chosen = choose_columns(uniform(B, (N,), _CORRUPTED), num_corrupted(N))
+        corrupted = corrupt(cells, has_table, chosen, uniform(B, (N,), _DONOR))
+        columns = self._columns(corrupted)
+        vectors = self.heads.image(image.mean(dim=1)), self.heads.tabular(columns[:, 0])
+        drawn = draw_negatives(*vectors, paired, uniform(B, (2,), _NEGATIVE), TEMPERATURE)
+        tables = torch.cat([columns, columns, global_rows(columns)[drawn[:, 0]]])
+        images = torch.cat([image, global_rows(image)[drawn[:, 1]], image])
+        joint = self.fusion(tables, images, read.repeat(3))[:, 0]
+        matching = self.heads.matching(joint).view(3, B, 2).transpose(0, 1)
+        masked = choose_columns(uniform(B, (N,), _MASKED), num_masked(N))
+        rest = self.fusion(self._columns(cells.masked_fill(masked, torch.nan)), image, read)
+        levels, numbers = self.heads.cells(rest)
+        found = Pretraining(*vectors, matching, levels, numbers, masked)
+        return Output(self.classifier(joint[:B]), found)
+
+    def losses(self, output: Output, batch: Batch) -> dict[str, Float[Tensor, ""]]:
+        """The task's alone; in pre-training the mean of its three parts, which are reported."""
+        found = output.pretraining
+        if found is None:
+            return {"task": task_loss(output.logits, batch.label, self.task_loss)}
+        paired = batch.available.all(dim=1)
+        several = global_sum(paired.sum()) > 1
+        contrastive = contrastive_loss(found.image, found.tabular, paired, TEMPERATURE)
+        matching = matching_loss(found.matching, paired & several)
+        reconstruction, masked = reconstruction_loss(
+            found.levels,
+            found.numbers,
+            cells_of(batch.numeric, batch.category),
+            found.masked & batch.available[:, TABULAR, None],
+            self.tabular_encoder.embed.offsets,
+        )
+        parts = torch.stack([contrastive, matching, reconstruction])
+        whole = mean_of_found(parts, torch.stack([several, several, masked]))
+        return {**dict(zip(PARTS, parts.unbind(), strict=True)), "pretraining": whole}
+
+    def weight(self, term: str) -> float:
+        return 0.0 if term in PARTS else 1.0
+
+    def after_step(self) -> None:
+        if self.heads:
+            self.heads.noise.advance()
+
+
+class MultimodalEncoder(nn.Module):
+    """TIP's psi: the table's tokens read the image's, which stay as they are.
+
+    V = norm image;  `depth` layers over the table's tokens;  norm
+    """
+
+    def __init__(self, width: int, heads: int, depth: int) -> None:
+        super().__init__()
+        self.image_norm = nn.LayerNorm(width)
+        self.layers = nn.ModuleList(MultimodalLayer(width, heads) for _ in range(depth))
+        self.norm = nn.LayerNorm(width)
+        self.apply(initialise)
+
+    def forward(
+        self,
+        columns: Float[Tensor, "B L D"],
+        image: Float[Tensor, "B I D"],
+        read: Bool[Tensor, " B"],
+    ) -> Float[Tensor, "B L D"]:
+        """`read`: whose image is attended to."""
+        image = self.image_norm(image)
+        for layer in self.layers:
+            columns = layer(columns, image, read)
+        return self.norm(columns)
+
+
+class MultimodalLayer(TransformerBlock):
+    """Pre-norm layer:
+
+    x = x + attention(norm x);  x = x + attention(norm x to V);  x = x + feed_forward(norm x)
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__(width, heads)
+        self.cross_norm = nn.LayerNorm(width)
+        self.cross_query = nn.Linear(width, width)
+        self.cross_key_value = nn.Linear(width, 2 * width, bias=False)
+        self.cross_project = nn.Linear(width, width)
+
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        tokens: Float[Tensor, "B L D"],
+        image: Float[Tensor, "B I D"],
+        read: Bool[Tensor, " B"],
+    ) -> Float[Tensor, "B L D"]:
+        B, L, _ = tokens.shape
+        visible = torch.ones(1, L, L, dtype=torch.bool, device=tokens.device).expand(B, -1, -1)
+        tokens = tokens + self._attend(self.attention_norm(tokens), visible)
+        seen = self._attend_to(image, self.cross_norm(tokens))
+        tokens = tokens + seen.where(read[:, None, None], 0.0)
+        return tokens + self.feed_forward(self.feed_forward_norm(tokens))
+
+    def _attend_to(
+        self, image: Float[Tensor, "B I D"], tokens: Float[Tensor, "B L D"]
+    ) -> Float[Tensor, "B L D"]:
+        B, L, D = tokens.shape
+        size = D // self.heads
+        query = self.cross_query(tokens).view(B, L, self.heads, size).transpose(1, 2)
+        pairs = self.cross_key_value(image).view(B, image.shape[1], 2, self.heads, size)
+        key, value = pairs.permute(2, 0, 3, 1, 4)  # each (B, heads, I, D / heads)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return self.cross_project(mixed.transpose(1, 2).reshape(B, L, D))
+
+
+class PretrainingHeads(nn.Module):
+    """What learns in pre-training alone, and its random numbers."""
+
+    def __init__(self, schema: Schema, width: int) -> None:
+        super().__init__()
+        self.image = _projection(width)
+        self.tabular = _projection(width)
+        self.matching = nn.Linear(width, 2)
+        self.cells = CellHeads(schema, width)
+        self.noise = StepNoise()
+
+
+class CellHeads(nn.Module):
+    """What a cell holds, told from its token: one map for all categorical columns, to the levels
+    of all, and one for all numbers."""
+
+    def __init__(self, schema: Schema, width: int) -> None:
+        super().__init__()
+        self.num_categories = len(schema.category)
+        num_levels = sum(len(levels) for levels in schema.category.values())
+        self.levels = nn.Linear(width, num_levels) if num_levels else None
+        self.number = nn.Linear(width, 1) if schema.numeric else None
+        self.apply(initialise)
+
+    def forward(
+        self, tokens: Float[Tensor, "B L D"]
+    ) -> tuple[Float[Tensor, "B Fc K"], Float[Tensor, "B Fn"]]:
+        codes, numbers = tokens[:, 1:].tensor_split([self.num_categories], dim=1)
+        return (
+            self.levels(codes) if self.levels else codes[..., :0],
+            self.number(numbers).squeeze(2) if self.number else numbers[..., 0],
+        )
+
+
+def _projection(width: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, CONTRASTED))
+
+
+def num_masked(columns: int) -> int:
+    """Half of the columns, 8.5 as 8; one at least."""
+    return max(round(0.5 * columns), 1)
+
+
+def num_corrupted(columns: int) -> int:
+    """30 % of the columns, 5.1 as 5."""
+    return 3 * columns // 10
+
+
+def absent_cells(schema: Schema, empty: bool) -> Float[Tensor, " N"]:
+    """The cells of a table that is not there: empty, or zeros: numbers at their mean, and
+    categories of unseen levels, whose embedding is the zero vector."""
+    if empty:
+        return torch.full((len(schema.category) + len(schema.numeric),), torch.nan)
+    return torch.tensor([float(UNSEEN)] * len(schema.category) + [0.0] * len(schema.numeric))
