@@ -99,13 +99,15 @@ class Output(NamedTuple):
 
 
 class Unimodal(Method):
-    """One modality's classifier, and learned logits for the samples that lack it:
+    """One modality's classifier, and the same logits for all samples that lack it:
 
         logits = classifier(sample)  where it is available,  prior  elsewhere
 
-    One cross-entropy trains both. `prior` is the same for all samples, so that it can learn
-    nothing but how frequent the classes are, and there it starts.
+    The prior starts at how frequent the classes of the training split are. Where it is a
+    parameter, one cross-entropy trains it with the classifier; it can learn nothing else.
     """
+
+    prior: Tensor
 
     def __init__(self, classifier: nn.Module, column: int, schema: Schema, task_loss: str) -> None:
         """`column`: of `Batch.available`, the modality that is read."""
@@ -113,7 +115,11 @@ class Unimodal(Method):
         self.task_loss = "bce" if schema.task == "multilabel" else task_loss
         self.column = column
         self.classifier = classifier
-        self.prior = nn.Parameter(torch.zeros(schema.num_classes))
+        zeros = torch.zeros(schema.num_classes)
+        if list(classifier.parameters()):
+            self.prior = nn.Parameter(zeros)
+        else:
+            self.register_buffer("prior", zeros)
 
     def prepare(self, train: View, statistics: Statistics, seed: int) -> None:
         label = torch.from_numpy(train.packed.label[train.rows])
