@@ -249,8 +249,8 @@ def test_dropout_drops_entries_and_whole_streams_and_keeps_the_mean() -> None:
     for own in ([1, 2, 3], [4, 5]):  # the tokens of a stream stay or go together
         assert (gone[:, own].all(dim=1) == gone[:, own].any(dim=1)).all()
     assert (gone[:, 1] & ~gone[:, 4]).any() and (gone[:, 0] & ~gone[:, 1]).any()
-    kept = found[:, 1][~gone[:, 1]] > 0
-    assert kept.float().mean().item() == pytest.approx(0.8, abs=0.01)
+    kept = (found[:, 0][~gone[:, 0]] > 0).float().mean(dim=0)  # for each entry: not by stream
+    torch.testing.assert_close(kept, torch.full((16,), 0.8), rtol=0, atol=0.05)
 
 
 def test_each_step_drops_anew_and_evaluation_nothing() -> None:
