@@ -1,4 +1,4 @@
-"""Search DFPL's seven hyperparameters on your own table and images.
+"""Search DFPL's seven hyperparameters, or those of another --method, on your own table and images.
 
 Run       python studies/tune_table.py --table my.csv --images my_images/ --label diagnosis \\
               --group patient_id --scenarios both-50
@@ -8,8 +8,7 @@ Paper     has none for your data; its hyperparameters are the first trial of eac
 
 from dfpl.study.plan import table_plan
 from dfpl.study.run import main
-
-BASE = {"metric": "balanced_accuracy", "method.width": 256, "optim.batch_size": 64}
+from dfpl.study.settings import OWN_TABLE
 
 if __name__ == "__main__":
-    main(table_plan("tune_table", BASE))
+    main(table_plan("tune_table", OWN_TABLE))

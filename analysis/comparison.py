@@ -1,0 +1,108 @@
+"""The runs of several methods in one scenario, and each method against the best of them."""
+
+from collections.abc import Iterator, Sequence
+from textwrap import shorten
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from analysis.confirm import without_seed
+from dfpl.config import Metric
+from dfpl.data.scenario import Scenario
+from dfpl.intervals import difference, estimate, p_value, resampled_scores
+from dfpl.predictions import Predictions
+from dfpl.study.records import Record, RecordStore
+
+STATES = {
+    "complete": Scenario.parse("both-0"),
+    "image only": Scenario.parse("tabular-100"),
+    "table only": Scenario.parse("image-100"),
+}
+AS_TRAINED = "as in training"
+LONGEST = 70
+"""Characters of a reason."""
+COLUMNS = [
+    *("scenario", "available", "method", "value", "low", "high", "seeds", "n", "best"),
+    *("difference", "difference_low", "difference_high", "p", "reason", "older_configs"),
+]
+"""What is told of a method in a scenario, with what is available there or in a state."""
+Scores = dict[int, Float[np.ndarray, " R"]]
+"""Of one method by seed: of the test split, then of its resamples."""
+
+
+class Runs:
+    """The runs of one method in one scenario: those of its latest config."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        latest = without_seed(max(records, key=lambda record: record.finished_at))
+        own = [record for record in records if without_seed(record) == latest]
+        self.of_seed = {r.config["seed"]: r for r in own if r.state == "complete"}
+        self.others = [record for record in own if record.state != "complete"]
+        self.older_configs = len({str(without_seed(record)) for record in records}) - 1
+
+    @property
+    def reason(self) -> str:
+        """Why seeds, or all of them, are missing."""
+        some = "seed {seed} " if self.of_seed else ""
+        said = [
+            f"{some.format(seed=r.config['seed'])}{r.state}: {shorten(r.reason, LONGEST)}"
+            for r in self.others
+        ]
+        return "; ".join(dict.fromkeys(said))
+
+
+def rows_of_scenario(
+    store: RecordStore,
+    scenario: str,
+    methods: Sequence[str],
+    found: dict[str, Runs],
+    metric: Metric,
+) -> Iterator[dict[str, Any]]:
+    """The rows of all methods, as in training and in each state."""
+    keys = [(name, seed) for name, runs in found.items() for seed in sorted(runs.of_seed)]
+    sizes: list[int] = []
+
+    def test_splits() -> Iterator[Predictions]:
+        for name, seed in keys:
+            test = store.predictions(found[name].of_seed[seed].run_id).of_split("test")
+            sizes.append(len(test))
+            yield test
+
+    masks = [Scenario.parse(scenario), *STATES.values()]
+    scores = dict(zip(keys, resampled_scores(test_splits(), masks, metric), strict=True))
+    for place, available in enumerate((AS_TRAINED, *STATES)):
+        here: dict[str, Scores] = {}
+        for (name, seed), own in scores.items():
+            here.setdefault(name, {})[seed] = own[place]
+        for row in compared_with_best(methods, here):
+            runs = found.get(row["method"])
+            yield {
+                "scenario": scenario,
+                "available": available,
+                **row,
+                "n": max(sizes, default=0),
+                "reason": runs.reason if runs else "not there",
+                "older_configs": runs.older_configs if runs else 0,
+            }
+
+
+def compared_with_best(
+    methods: Sequence[str], scores: dict[str, Scores]
+) -> Iterator[dict[str, Any]]:
+    """Each method's mean over seeds; how much less that is than the best's on the seeds that both
+    have, and the p-value of that."""
+    means = {name: np.mean(list(own.values()), axis=0) for name, own in scores.items()}
+    known = {name: mean for name, mean in means.items() if not np.isnan(mean[0])}
+    best = max(known, key=lambda name: known[name][0], default="")
+    for name in methods:
+        own = scores.get(name, {})
+        row: dict[str, Any] = {"method": name, "seeds": len(own), "best": name == best, "p": np.nan}
+        row |= estimate(means[name])._asdict() if name in known else {}
+        common = sorted(own.keys() & scores[best].keys()) if name in known else []
+        if common and name != best:
+            sides = [np.mean([of[seed] for seed in common], axis=0) for of in (own, scores[best])]
+            gap = difference(*sides)
+            row |= {"difference": gap.difference, "difference_low": gap.low}
+            row |= {"difference_high": gap.high, "p": p_value(*sides)}
+        yield row

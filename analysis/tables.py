@@ -1,0 +1,113 @@
+"""Tables as Markdown, LaTeX and HTML: what is best in a row is bold, what is as good is marked."""
+
+import html as web
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+MARK = "°"
+Format = Literal["markdown", "latex", "html"]
+TEX = {
+    **{character: rf"\{character}" for character in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    MARK: r"$^{\circ}$",
+}
+
+
+class Cell(NamedTuple):
+    text: str
+    best: bool = False
+    """Of its row."""
+    as_good: bool = False
+    """Not significantly worse than the best."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    title: str
+    header: list[str]
+    rows: list[list[Cell]]
+    notes: list[str] = field(default_factory=list)
+
+
+def markdown(table: Table) -> str:
+    def shown(cell: Cell) -> str:
+        text = _escaped(cell.text, {"|": r"\|", "\n": " "})
+        return f"{_bold(text, cell, '**{}**')}{_mark(cell)}"
+
+    lines = [[_escaped(name, {"|": r"\|"}) for name in table.header], ["---"] * len(table.header)]
+    lines += [[shown(cell) for cell in row] for row in table.rows]
+    grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return "\n\n".join([f"**{table.title}**", grid, *table.notes])
+
+
+def latex(table: Table) -> str:
+    """A table environment; needs no package."""
+
+    def shown(cell: Cell) -> str:
+        return _bold(_escaped(cell.text, TEX), cell, r"\textbf{{{}}}") + _escaped(_mark(cell), TEX)
+
+    def line(cells: list[str]) -> str:
+        return f"{' & '.join(cells)} \\\\"
+
+    columns = "l" * len(table.header)
+    notes = [f"{_escaped(note, TEX)} \\\\" for note in table.notes]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_escaped(table.title, TEX)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            r"\hline",
+            line([_escaped(name, TEX) for name in table.header]),
+            r"\hline",
+            *(line([shown(cell) for cell in row]) for row in table.rows),
+            r"\hline",
+            r"\end{tabular} \\",
+            *notes,
+            r"\end{table}",
+        ]
+    )
+
+
+def html(table: Table) -> str:
+    def line(cells: list[str], tag: str) -> str:
+        return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
+
+    def shown(cell: Cell) -> str:
+        return _bold(web.escape(cell.text), cell, "<b>{}</b>") + _mark(cell)
+
+    return "\n".join(
+        [
+            "<table>",
+            f"<caption>{web.escape(table.title)}</caption>",
+            f"<thead>{line([web.escape(name) for name in table.header], 'th')}</thead>",
+            "<tbody>",
+            *(line([shown(cell) for cell in row], "td") for row in table.rows),
+            "</tbody>",
+            "</table>",
+            *(f"<p>{web.escape(note)}</p>" for note in table.notes),
+        ]
+    )
+
+
+RENDER: dict[Format, Callable[[Table], str]] = {
+    "markdown": markdown,
+    "latex": latex,
+    "html": html,
+}
+
+
+def _escaped(text: str, characters: dict[str, str]) -> str:
+    return "".join(characters.get(character, character) for character in text)
+
+
+def _bold(text: str, cell: Cell, form: str) -> str:
+    return form.format(text) if cell.best else text
+
+
+def _mark(cell: Cell) -> str:
+    return MARK if cell.as_good and not cell.best else ""
