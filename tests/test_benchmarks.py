@@ -84,6 +84,29 @@ def test_step() -> None:
     assert rows["transport, both terms"]["time / DFPL"].median < 1
 
 
+def test_cost() -> None:
+    cost = benchmark("cost")
+    settings = cost.Settings(
+        methods="forest,table_only,if_mmin",
+        batch_size=8,
+        image_network="small",
+        image_size=32,
+        width=16,
+        classes=3,
+        heads=2,
+        repeats=2,
+        device="cpu",
+    )
+    rows = {row["method"]: row for row in cost.measure(settings)}
+    assert list(rows) == ["dfpl", "forest", "table_only", "if_mmin"]
+    assert rows["dfpl"]["step / DFPL's"].median == rows["dfpl"]["scenario / DFPL's"].median == 1
+    assert rows["forest"]["parameters, million"] == 0
+    assert rows["forest"]["step / DFPL's"] is rows["forest"]["MiB per sample"] is None
+    assert 0 < rows["table_only"]["MiB per sample"] < rows["dfpl"]["MiB per sample"]
+    assert rows["if_mmin"]["step / DFPL's"].median > 0  # of its two stages
+    assert all(row["scenario, µs per sample"].median > 0 for row in rows.values())
+
+
 def test_growth() -> None:
     growth, shapes = benchmark("growth"), benchmark("shapes")
     settings = growth.Settings(

@@ -3,13 +3,15 @@
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
 from dfpl.compute import Compute
 from dfpl.config import OptimConfig
 from dfpl.data.batch import Batch, layout
-from dfpl.data.packed import Schema
+from dfpl.data.packed import PackedDataset, Schema
 from dfpl.method import Method, build, place
 from dfpl.model import Config
 from dfpl.step import Stepper
@@ -38,6 +40,22 @@ def schema(shape: Shape) -> Schema:
         image_size=shape.image_size,
         numeric=[f"number {i}" for i in range(shape.numeric)],
         category={f"column {i}": [str(j) for j in range(LEVELS)] for i in range(shape.category)},
+    )
+
+
+def packed_of(shape: Shape, rows: int) -> PackedDataset:
+    """A training split of noise, with every class in turn."""
+    rng, size = np.random.default_rng(0), shape.image_size
+    names = [f"s{i}" for i in range(rows)]
+    return PackedDataset(
+        schema=schema(shape),
+        image=rng.integers(0, 256, (rows, size, size, 3), dtype=np.uint8),
+        numeric=rng.normal(size=(rows, shape.numeric)).astype(np.float32),
+        category=rng.integers(2, 2 + LEVELS, (rows, shape.category)).astype(np.int32),
+        label=np.arange(rows) % shape.classes,
+        sample=pd.DataFrame(
+            {"id": names, "group": names, "split": "train", "has_image": True, "has_table": True}
+        ),
     )
 
 
