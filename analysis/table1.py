@@ -164,17 +164,16 @@ def availability(scenario: str) -> list[str]:
 
 def cell_of(row: dict[str, Any]) -> Cell:
     """The score with its interval and the number of seeds, what is missing, the paper's value."""
-    parts = []
+    score = ""
     if not np.isnan(row["value"]):
         numbers = percent((row["value"], row["low"], row["high"]), "")
-        parts.append(f"{numbers} (n {row['seeds']})")
+        score = f"{numbers} (n {row['seeds']})"
     elif row["seeds"]:
-        parts.append(f"{row['metric']} does not exist")
-    if row["reason"]:
-        parts.append(row["reason"])
-    if not np.isnan(row["paper"]):
-        parts.append(f"paper {100 * row['paper']:.2f}")
-    return Cell("; ".join(parts), row["best"], row["as_good"])
+        score = f"{row['metric']} does not exist"
+    paper = "" if np.isnan(row["paper"]) else f"paper {100 * row['paper']:.2f}"
+    first, *others = [text for text in (score, row["reason"], paper) if text]
+    beside = "".join(f"; {text}" for text in others)
+    return Cell(first, row["best"], row["as_good"], beside)
 
 
 def notes_of(rows: Rows) -> list[str]:

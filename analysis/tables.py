@@ -24,6 +24,8 @@ class Cell(NamedTuple):
     """Of its row."""
     as_good: bool = False
     """Not significantly worse than the best."""
+    beside: str = ""
+    """What follows, neither bold nor marked."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +38,10 @@ class Table:
 
 def markdown(table: Table) -> str:
     def shown(cell: Cell) -> str:
-        text = _escaped(cell.text, {"|": r"\|", "\n": " "})
-        return f"{_bold(text, cell, '**{}**')}{_mark(cell)}"
+        text, beside = (
+            _escaped(part, {"|": r"\|", "\n": " "}) for part in (cell.text, cell.beside)
+        )
+        return f"{_bold(text, cell, '**{}**')}{_mark(cell)}{beside}"
 
     lines = [[_escaped(name, {"|": r"\|"}) for name in table.header], ["---"] * len(table.header)]
     lines += [[shown(cell) for cell in row] for row in table.rows]
@@ -49,7 +53,8 @@ def latex(table: Table) -> str:
     """A table environment; needs no package."""
 
     def shown(cell: Cell) -> str:
-        return _bold(_escaped(cell.text, TEX), cell, r"\textbf{{{}}}") + _escaped(_mark(cell), TEX)
+        text, mark, beside = (_escaped(part, TEX) for part in (cell.text, _mark(cell), cell.beside))
+        return _bold(text, cell, r"\textbf{{{}}}") + mark + beside
 
     def line(cells: list[str]) -> str:
         return f"{' & '.join(cells)} \\\\"
@@ -78,7 +83,8 @@ def html(table: Table) -> str:
         return f"<tr>{''.join(f'<{tag}>{cell}</{tag}>' for cell in cells)}</tr>"
 
     def shown(cell: Cell) -> str:
-        return _bold(web.escape(cell.text), cell, "<b>{}</b>") + _mark(cell)
+        text, beside = web.escape(cell.text), web.escape(cell.beside)
+        return f"{_bold(text, cell, '<b>{}</b>')}{_mark(cell)}{beside}"
 
     return "\n".join(
         [

@@ -278,9 +278,8 @@ def test_the_first_table_by_hand(frame: Any) -> None:
     ]
     stil, drfuse, dfpl, forest = table.rows[1][2:]
     assert stil == Cell("failed: term task is nan")
-    assert drfuse.text.startswith("90.0 [") and drfuse.text.endswith(
-        "] (n 1); seed 1 failed: ran out of memory"
-    )
+    assert drfuse.text.startswith("90.0 [") and drfuse.text.endswith("] (n 1)")
+    assert drfuse.beside == "; seed 1 failed: ran out of memory"
     assert (drfuse.best, drfuse.as_good, dfpl.best, forest.as_good) == (False, True, True, False)
     assert "40 test samples" in table.notes[0] and "Holm over 3 comparisons" in table.notes[0]
 
@@ -307,8 +306,8 @@ def test_the_papers_values_stand_beside_runs_on_its_data(tmp_path: Path) -> None
     shown = tables(found)[0]
     assert shown.header[2:] == [*analysis.LABELS.values()]
     assert row_of(found, "both-50", "dfpl")["paper"] == pytest.approx(0.9450)
-    texts = [cell.text for cell in shown.rows[0]]
-    assert texts[2] == "not there; paper 89.00" and texts[-1].endswith("; paper 94.50")
+    tip, dfpl = shown.rows[0][2], shown.rows[0][-1]
+    assert tip == Cell("not there", beside="; paper 89.00") and dfpl.beside == "; paper 94.50"
     other: Any = build(store, "auroc")
     assert other["paper"].isna().all()  # the paper has another metric
 
@@ -397,7 +396,7 @@ TABLE = Table(
     header=["x|y", "50 %"],
     rows=[
         [Cell("plain_1"), Cell("best", best=True, as_good=True)],
-        [Cell("a|b"), Cell("<2", as_good=True)],
+        [Cell("a|b"), Cell("<2", as_good=True, beside="; c&d")],
     ],
     notes=["n_1: 5 %"],
 )
@@ -410,7 +409,7 @@ def test_markdown() -> None:
         r"| x\|y | 50 % |",
         "| --- | --- |",
         "| plain_1 | **best** |",
-        r"| a\|b | <2° |",
+        r"| a\|b | <2°; c&d |",
         "",
         "n_1: 5 %",
     ]
@@ -420,7 +419,7 @@ def test_latex() -> None:
     lines = latex(TABLE).splitlines()
     assert lines[1:3] == [r"\caption{a \& b}", r"\begin{tabular}{ll}"]
     assert lines[4] == r"x|y & 50 \% \\"
-    assert lines[6:8] == [r"plain\_1 & \textbf{best} \\", r"a|b & \textless{}2$^{\circ}$ \\"]
+    assert lines[6:8] == [r"plain\_1 & \textbf{best} \\", r"a|b & \textless{}2$^{\circ}$; c\&d \\"]
     assert lines[-2] == r"n\_1: 5 \% \\"
     text = "\n".join(lines)
     assert text.count(r"\begin") == text.count(r"\end") == 2
@@ -452,7 +451,7 @@ class Cells(HTMLParser):
 
 
 def test_html() -> None:
-    rows = [["x|y", "50 %"], ["plain_1", "<b>best</b>"], ["a|b", "<2°"]]
+    rows = [["x|y", "50 %"], ["plain_1", "<b>best</b>"], ["a|b", "<2°; c&d"]]
     assert Cells(html(TABLE)).rows == rows
 
 
