@@ -1,5 +1,7 @@
 """Small made-up data for the tests: batches, schemas and packed data sets with a learnable rule."""
 
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from dfpl.config import RunConfig
+from dfpl import method as methods
+from dfpl.config import MethodConfig, RunConfig
 from dfpl.data.batch import Batch
+from dfpl.data.loader import View
 from dfpl.data.packed import PackedDataset, Schema
+from dfpl.method import Method
 
 SMALL = {
     "name": "dfpl",
@@ -46,6 +51,12 @@ def make_batch(available: list[tuple[int, int]], seed: int = 0, num_classes: int
         available=there,
         label=torch.arange(B) % num_classes,
     )
+
+
+def several_labels(batch: Batch) -> Batch:
+    """The same batch with three labels that may all be true, or none."""
+    numbers = torch.arange(3 * len(batch.label)).view(-1, 3)
+    return batch._replace(label=(numbers % 5 < 2).float())
 
 
 def make_packed(num_samples: int = 60, seed: int = 0, num_classes: int = 3) -> PackedDataset:
@@ -90,3 +101,47 @@ def make_run(packed: PackedDataset, **values: Any) -> RunConfig:
         }
     )
     return run.with_values({name.replace("__", "."): v for name, v in values.items()})
+
+
+ONE_MODALITY = {"forest", "image_only", "router", "table_only"}
+"""Methods that read one modality of a complete sample alone, by design."""
+DRAWS = {("tip", 0)}
+"""Stages that draw random numbers for each place in the global batch, whatever the config."""
+HEARS_ZEROS = {"if_mmin"}
+"""Methods in which an encoder's answer to a zero input means that the modality is absent."""
+
+
+def make_config(name: str, **values: Any) -> MethodConfig:
+    """A method's config, small enough for a test; `values` without the fields that it lacks."""
+    config = methods.load(name).Config
+    wanted = {**SMALL, "num_trees": 10, "pretraining": 0.5, **values}
+    known = {field: value for field, value in wanted.items() if field in config.model_fields}
+    return config.from_dict({**known, "name": name})
+
+
+def make_method(name: str, stage: int, task: str = "multiclass", **values: Any) -> Method:
+    """A small method for the data of `make_packed`, which it has seen, in a stage of training."""
+    torch.manual_seed(0)
+    packed = _data(task)
+    method = methods.build(make_config(name, **values), packed.schema)
+    train = View.of(packed, "train")
+    method.prepare(train, train.statistics(), 0)
+    method.enter(stage)
+    return method
+
+
+def stages(*names: str) -> list[tuple[str, int]]:
+    """Each of these methods, or each there is, with the number of each stage of its training."""
+    found = {name: methods.build(make_config(name), SCHEMA) for name in names or methods.names()}
+    return [(name, at) for name, method in found.items() for at in range(len(method.stages()))]
+
+
+@cache
+def _data(task: str) -> PackedDataset:
+    packed = make_packed()
+    if task == "multiclass":
+        return packed
+    several = packed.label[:, None] == np.arange(3)
+    several[::4] ^= True
+    schema = packed.schema.with_values({"task": task})
+    return replace(packed, schema=schema, label=several.astype(np.float32))
