@@ -91,12 +91,38 @@ def _expected_decisions(
 ) -> Float[np.ndarray, "2 S R"]:
     """E[score] = sum over strata of  P(a row of it is in its state) * (its share of the score)"""
     shares = np.stack([strata.shares(scenario) for scenario in scenarios])
+    parts_of = _parts_of_one_label if predictions.label.ndim == 1 else _parts_of_labels
+    return shares @ parts_of(predictions, strata, weights)
+
+
+def _parts_of_one_label(
+    predictions: Predictions, strata: Strata, weights: Weights
+) -> Float[np.ndarray, "2 A R"]:
+    """What each stratum adds to both scores, from the weight of what is right by class."""
+    A, C, label = len(strata), len(predictions.class_names), predictions.label
+    right = _hits(predictions).ravel()[strata.at]
+    row = strata.row[right]
+    cell = strata.of[right] * C + label[row]
+    parts = np.empty((2, A, len(weights)))
+    for column, weight in enumerate(weights):
+        found = np.bincount(cell, weight[row], A * C).reshape(A, C)
+        of_class = np.bincount(label, weight, C)
+        there = of_class > 0
+        parts[0, :, column] = ratio(found.sum(axis=1), np.full(A, weight.sum()))
+        recalls = found[:, there] / of_class[there]
+        parts[1, :, column] = ratio(recalls.sum(axis=1), np.full(A, float(there.sum())))
+    return np.nan_to_num(parts)
+
+
+def _parts_of_labels(
+    predictions: Predictions, strata: Strata, weights: Weights
+) -> Float[np.ndarray, "2 A R"]:
     hits = _hits(predictions)
     parts = np.empty((2, len(strata), len(weights)))
     for column, weight in enumerate(weights):
         for metric, values in enumerate(_values(predictions, hits, weight)):
             parts[metric, :, column] = np.bincount(strata.of, values[strata.at], len(strata))
-    return shares @ parts
+    return parts
 
 
 def _expected_auroc(

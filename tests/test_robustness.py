@@ -9,6 +9,7 @@ from sklearn.metrics import average_precision_score
 from test_metrics import changed, made_up
 from test_predictions import FOUR, GAPS
 
+from dfpl import robustness
 from dfpl.data.scenario import CURVES, NINE, PATTERNS, Pattern, Scenario
 from dfpl.draws import Strata, draw_moves, states_by_nature, states_of_draws
 from dfpl.intervals import resample_weights
@@ -357,3 +358,14 @@ def test_nothing_to_score_is_refused() -> None:
         curves(made_up().take(np.arange(0)), NINE)
     with pytest.raises(PredictionError, match="draws must be at least 1, got 0"):
         curves(made_up(), NINE, draws=0)
+
+
+@pytest.mark.parametrize("case", ["gaps", "two splits", "an absent class"])
+def test_expected_decisions_of_one_label_are_sums_of_the_shares_of_rows(case: str) -> None:
+    predictions = CASES[case]
+    weights = resample_weights(predictions.groups, 20, seed=3)
+    weights[0, predictions.label == 0] = 0.0  # a resample without a row of a class
+    strata = Strata.among(predictions)
+    found = robustness._parts_of_one_label(predictions, strata, weights)
+    by_row = robustness._parts_of_labels(predictions, strata, weights)
+    np.testing.assert_allclose(found, by_row, atol=1e-12)
