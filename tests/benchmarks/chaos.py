@@ -4,9 +4,10 @@ Run       python tests/benchmarks/chaos.py --kills 10 --seed 0
 Makes     runs/benchmarks/chaos.json, .md: per kill what was hit and when, how it went on, how many
           epochs were trained again; and whether the records are those of the undisturbed study
 
-The studies run on two nodes of a cluster on this machine: one process per trial, and slots of two
-ranks that span both nodes. Victims of kill -9 are the driver (the same command is started again),
-the process of a trial, a rank, and the raylet of the second node (a new node takes its place).
+The studies run on two nodes of a cluster on this machine: one process per trial, slots of two
+ranks that span both nodes, and two workers of Ray Train. Victims of kill -9 are the driver (the
+same command is started again), the process of a trial, a rank, a Train worker, and the raylet of
+the second node (a new node takes its place).
 Nothing that Ray's timing decides has a say in the study: no halving, random points, one thread.
 """
 
@@ -14,6 +15,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -38,10 +40,11 @@ from dfpl.study.run import RAY_ENVIRONMENT
 HERE = Path(__file__).parent
 LIMIT_S = 600.0
 """A study that takes longer hangs."""
-TITLES = {"trial": "ImplicitFunc", "rank": "ray::Rank"}
+TITLES = {"trial": "ImplicitFunc", "rank": "ray::Rank", "worker": "RayTrainWorker"}
 VICTIMS = {
     "inline": ("driver", "trial", "raylet"),
     "slot": ("driver", "trial", "rank", "raylet"),
+    "train": ("driver", "trial", "worker", "raylet"),
 }
 
 
@@ -54,7 +57,7 @@ class Settings:
     """Per search; there are two."""
     epochs: int = 8
     samples: int = 80
-    launchers: tuple[str, ...] = ("inline", "slot")
+    launchers: tuple[str, ...] = ("inline", "slot", "train")
 
     @property
     def total(self) -> int:
@@ -62,14 +65,20 @@ class Settings:
         return 2 * self.trials * self.epochs
 
 
+def head() -> dict[str, Any]:
+    """With a dashboard, of which Ray Train's own cleaner asks whether a run still has a driver."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    return {"num_cpus": 1, "include_dashboard": True, "dashboard_port": port}
+
+
 @dataclass
 class Nodes:
     """A cluster of two nodes with a CPU each; the driver is on the first."""
 
     cluster: Any = field(
-        default_factory=lambda: Cluster(
-            initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
-        )
+        default_factory=lambda: Cluster(initialize_head=True, head_node_args=head())
     )
 
     def __post_init__(self) -> None:
