@@ -6,22 +6,21 @@ best that its modality gives, and learns from the samples that have it and from 
 B samples, C classes, D width.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch
 from dfpl.data.loader import Statistics, View
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders import EncodeMissing
-from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
-from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.encoders.config import ImageEncoderConfig, PlainTabularEncoderConfig
+from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.losses import Label, task_loss
 from dfpl.method import STATES, Method
 
@@ -29,37 +28,18 @@ LEAST = 1e-9
 """A probability is never less, so that its logarithm is finite."""
 
 
-class EncoderConfig(MethodConfig):
-    """What the encoder of either modality needs to know."""
+class ImageConfig(ImageEncoderConfig):
+    """A classifier of images."""
 
-    width: Annotated[int, Field(ge=8)] = 512
-    """D, size of every token."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
     encode_missing: EncodeMissing = "skip"
     """Skip an absent modality, or encode a zero input for it."""
 
 
-class ImageConfig(EncoderConfig):
-    """A classifier of images."""
-
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-
-
-class TableConfig(EncoderConfig):
+class TableConfig(PlainTabularEncoderConfig):
     """A classifier of tables."""
 
-    tabular_depth: Annotated[int, Field(ge=1)] = 4
-    """Transformer blocks of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of every transformer block."""
-
-    @model_validator(mode="after")
-    def _parts_fit_together(self) -> "TableConfig":
-        check_heads(self.width, self.tabular_heads)
-        return self
+    encode_missing: EncodeMissing = "skip"
+    """Skip an absent modality, or encode a zero input for it."""
 
 
 class ImageClassifier(nn.Module):

@@ -28,17 +28,16 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_sum, world_size
-from dfpl.encoders import EncodeMissing
-from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
-from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.encoders.config import PlainEncodersConfig
+from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.method import STATES, Method
@@ -50,7 +49,7 @@ HardLoss = Literal["selective", "published"]
 _EMBEDDING, _COMBINATION = range(2)  # purposes of random numbers
 
 
-class Config(MethodConfig):
+class Config(PlainEncodersConfig):
     """The weights of DMRNet's terms, its size and its switches."""
 
     name: Literal["dmrnet"] = "dmrnet"
@@ -67,25 +66,6 @@ class Config(MethodConfig):
     """The hard samples' loss, or that of all samples times their number as in the public code."""
     sampling: bool = True
     """Sample the embedding in training; off takes its mean."""
-
-    width: Annotated[int, Field(ge=8)] = 512
-    """D, size of every token; the embedding has 2D."""
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-    tabular_depth: Annotated[int, Field(ge=1)] = 4
-    """Transformer blocks of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of the tabular encoder."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
-    encode_missing: EncodeMissing = "zeros"
-    """Encode a zero input for an absent modality, or skip it."""
-
-    @model_validator(mode="after")
-    def _parts_fit_together(self) -> "Config":
-        check_heads(self.width, self.tabular_heads)
-        return self
 
 
 SEARCH_SPACE = {

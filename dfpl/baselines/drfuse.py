@@ -26,16 +26,16 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
-from dfpl.encoders import EncodeMissing, Tokens
-from dfpl.encoders.image import ImageEncoder, ImageNetwork, ImageSplit
-from dfpl.encoders.tabular import TabularEncoder, check_heads
+from dfpl.encoders import Tokens
+from dfpl.encoders.config import BranchedEncodersConfig
+from dfpl.encoders.image import ImageEncoder
+from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.method import STATES, Method
@@ -47,7 +47,7 @@ RANKED = ((0, 2), (1, 2), (1, 0))
 Pool = Literal["logit", "mean"]
 
 
-class Config(MethodConfig):
+class Config(BranchedEncodersConfig):
     """The weights of DrFuse's terms, its size and its switches."""
 
     name: Literal["drfuse"] = "drfuse"
@@ -65,31 +65,8 @@ class Config(MethodConfig):
     """Of the auxiliary prediction from the table's specific vector."""
     ranking_weight: Annotated[float, Field(ge=0)] = 0.5
     """Of the term that gives the slot of lower loss the higher attention."""
-
-    width: Annotated[int, Field(ge=8)] = 512
-    """D, size of every token; the key maps alone hold C D^2 numbers."""
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-    image_split: ImageSplit = "stem"
-    """Last stage that the shared and the specific image branch have in common."""
-    tabular_shared_depth: Annotated[int, Field(ge=0)] = 2
-    """Transformer blocks that the branches of the tabular encoder have in common."""
-    tabular_branch_depth: Annotated[int, Field(ge=1)] = 2
-    """Transformer blocks of each branch of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of the tabular encoder."""
     pool: Pool = "logit"
     """How the shared vectors of a pair become one: mean of their sigmoids, or of themselves."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
-    encode_missing: EncodeMissing = "zeros"
-    """Encode a zero input for an absent modality as the paper does, or skip it."""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "Config":
-        check_heads(self.width, self.tabular_heads)
-        return self
 
 
 SEARCH_SPACE = {

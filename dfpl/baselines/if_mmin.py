@@ -33,17 +33,17 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
-from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_sum
 from dfpl.encoders import EncodeMissing
-from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
-from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.encoders.config import PlainEncodersConfig
+from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.method import STATES, Method
@@ -60,7 +60,7 @@ Recursion = Literal["chained", "released"]
 _COMBINATION, _HIDDEN = 0, 1  # purposes of random numbers; one per hidden layer
 
 
-class Config(MethodConfig):
+class Config(PlainEncodersConfig):
     """The weights of IF-MMIN's terms, its size and its switches."""
 
     name: Literal["if_mmin"] = "if_mmin"
@@ -84,26 +84,9 @@ class Config(MethodConfig):
     """Compare moments within [-1, 1], or of the features as they are."""
     recursion: Recursion = "chained"
     """What each autoencoder is given: the one before it, or a sum that none of them adds to."""
-
-    width: Annotated[int, Field(ge=8)] = 512
-    """D, size of every token."""
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-    tabular_depth: Annotated[int, Field(ge=1)] = 4
-    """Transformer blocks of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of the tabular encoder."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
     encode_missing: EncodeMissing = "zeros"
     """Encode a zero input for an absent modality, or leave zero features without encoding. The
     features differ, and with them all that is learned."""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "Config":
-        check_heads(self.width, self.tabular_heads)
-        return self
 
 
 SEARCH_SPACE = {

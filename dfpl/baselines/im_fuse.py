@@ -28,17 +28,16 @@ from typing import Annotated, Literal, NamedTuple
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from dfpl.blocks import TransformerBlock
-from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
-from dfpl.encoders import EncodeMissing
-from dfpl.encoders.image import ImageNetwork, PlainImageEncoder, count_tokens
-from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.encoders.config import PlainEncodersConfig
+from dfpl.encoders.image import PlainImageEncoder, count_tokens
+from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import Choice, FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.mamba import MambaBlock
@@ -50,7 +49,7 @@ MOST_UNEVEN = 4
 _COMBINATION, _IMAGE, _TABULAR, _FUSED = 0, 1, 3, 5  # purposes of random numbers; two per layer
 
 
-class Config(MethodConfig):
+class Config(PlainEncodersConfig):
     """IM-Fuse's hyperparameters, its size and its switches."""
 
     name: Literal["im_fuse"] = "im_fuse"
@@ -62,25 +61,6 @@ class Config(MethodConfig):
     """Share of what a transformer layer adds to its input that is dropped in training."""
     drop: Literal["all", "none"] = "none"
     """Put each complete sample into one of the three states at random in each step, or none."""
-
-    width: Annotated[int, Field(ge=8)] = 512
-    """D, size of every token."""
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-    tabular_depth: Annotated[int, Field(ge=1)] = 4
-    """Transformer blocks of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of the tabular encoder, and of the other transformer layers."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
-    encode_missing: EncodeMissing = "zeros"
-    """Encode a zero input for an absent modality, or skip it."""
-
-    @model_validator(mode="after")
-    def _parts_fit_together(self) -> "Config":
-        check_heads(self.width, self.tabular_heads)
-        return self
 
 
 SEARCH_SPACE = {

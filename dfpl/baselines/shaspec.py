@@ -25,17 +25,17 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 
 from dfpl.blocks import TransformerBlock
-from dfpl.config import MethodConfig
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
-from dfpl.encoders import EncodeMissing, Tokens
-from dfpl.encoders.image import ImageEncoder, ImageNetwork, ImageSplit
-from dfpl.encoders.tabular import TabularEncoder, check_heads
+from dfpl.encoders import Tokens
+from dfpl.encoders.config import BranchedEncodersConfig
+from dfpl.encoders.image import ImageEncoder
+from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss
 from dfpl.method import STATES, Method
@@ -45,7 +45,7 @@ SharedHeadKind = Literal["transformer", "mlp"]
 _DROPOUT = 0  # purpose of random numbers
 
 
-class Config(MethodConfig):
+class Config(BranchedEncodersConfig):
     """The weights of ShaSpec's terms (the paper's values), its size and its switches."""
 
     name: Literal["shaspec"] = "shaspec"
@@ -55,32 +55,9 @@ class Config(MethodConfig):
     """Weight of the domain classification of the specific features."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Share of the hidden units of the classifier that a training step leaves out."""
-
-    width: Annotated[int, Field(ge=8)] = 512
-    """D, size of every token."""
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-    image_split: ImageSplit = "stem"
-    """Last stage that the shared and the specific image branch have in common."""
-    tabular_shared_depth: Annotated[int, Field(ge=0)] = 2
-    """Transformer blocks that the branches of the tabular encoder have in common."""
-    tabular_branch_depth: Annotated[int, Field(ge=1)] = 2
-    """Transformer blocks of each branch of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of the tabular encoder and of the shared head."""
     shared_head: SharedHeadKind = "transformer"
     """What reads the shared tokens of both modalities: a transformer block before their mean, or
     two linear maps after it."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
-    encode_missing: EncodeMissing = "zeros"
-    """Encode a zero input for an absent modality, or skip it."""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "Config":
-        check_heads(self.width, self.tabular_heads)
-        return self
 
 
 SEARCH_SPACE = {

@@ -29,20 +29,19 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import Field, model_validator
+from pydantic import Field
 from torch import Tensor, nn
 from torch.func import functional_call
 
 from dfpl.blocks import TransformerBlock
-from dfpl.config import MethodConfig
 from dfpl.contrastive import contrastive_loss
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_sum
-from dfpl.encoders import EncodeMissing
-from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
-from dfpl.encoders.tabular import PlainTabularEncoder, check_heads
+from dfpl.encoders.config import PlainEncodersConfig
+from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
 from dfpl.method import STATES, Method
@@ -57,7 +56,7 @@ Club = Literal["code", "detached"]
 _ATTENDED, _FED = 0, 2  # purposes of random numbers; two for each part of the layer
 
 
-class Config(MethodConfig):
+class Config(PlainEncodersConfig):
     """The weights of STiL's terms beside the classification losses, its size and its switches."""
 
     name: Literal["stil"] = "stil"
@@ -74,25 +73,8 @@ class Config(MethodConfig):
     club: Club = "code"
     """Both losses of CLUB move features and estimator, as in the public code; or each its own, as
     CLUB is meant: the bound moves the features, the estimator's loss the estimator."""
-
     width: Annotated[int, Field(ge=8, multiple_of=HEADS)] = 512
     """D, size of every token."""
-    image_network: ImageNetwork = "resnet50"
-    """Image encoder; `small` is for CPU work on small pictures."""
-    tabular_depth: Annotated[int, Field(ge=1)] = 4
-    """Transformer blocks of the tabular encoder."""
-    tabular_heads: Annotated[int, Field(ge=1)] = 8
-    """Attention heads of the tabular encoder."""
-    task_loss: Literal["ce", "bce"] = "ce"
-    """Softmax cross-entropy, or binary cross-entropy per class; multi-label data takes the latter
-    in any case."""
-    encode_missing: EncodeMissing = "zeros"
-    """Encode a zero input for an absent modality, or skip it."""
-
-    @model_validator(mode="after")
-    def _heads_divide_the_width(self) -> "Config":
-        check_heads(self.width, self.tabular_heads)
-        return self
 
 
 SEARCH_SPACE = {
