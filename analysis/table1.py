@@ -29,7 +29,7 @@ from analysis.comparison import AS_TRAINED, COLUMNS, Runs, rows_of_scenario
 from analysis.confirm import percent
 from analysis.diagram import KINDS, draw, image
 from analysis.statistics import Ranks, holm, mean_ranks
-from analysis.tables import MARK, RENDER, Cell, Format, Table
+from analysis.tables import MARK, RENDER, Cell, Format, Table, turned
 from dfpl.config import Metric
 from dfpl.data.scenario import PATTERNS, Scenario
 from dfpl.fields import ConfigError
@@ -62,6 +62,8 @@ class Options:
     """`csv`: one row per scenario, state and method, with all numbers as fractions."""
     metric: Metric | None = None
     """Default: the metric by which the runs chose their best epoch."""
+    rows: Literal["scenarios", "methods"] = "scenarios"
+    """What rows are, as in the paper; `methods` is easier to read where there are more of them."""
     out: str = ""
     """File to write instead of printing."""
 
@@ -127,13 +129,14 @@ def tables(frame: pd.DataFrame) -> list[Table]:
     by_state = [row for row in rows if row["available"] != AS_TRAINED]
     metric = rows[0]["metric"].replace("_", " ")
     of = f"{rows[0]['dataset']}, {metric} on the test split in percent"
+    seeds = {row["seeds"] for row in rows} - {0}
     labels = [label(name) for name in dict.fromkeys(row["method"] for row in rows)]
     return [
         Table(
             title=f"Table I: {of}",
             header=["missing", "image/table", *labels],
             rows=[
-                [Cell(text) for text in availability(scenario)] + [cell_of(row) for row in own]
+                [*map(Cell, availability(scenario)), *(cell_of(row, seeds) for row in own)]
                 for scenario, own in groupby(trained, key=lambda row: row["scenario"])
             ],
             notes=notes_of(trained),
@@ -142,7 +145,7 @@ def tables(frame: pd.DataFrame) -> list[Table]:
             title=f"By what is available: {of}",
             header=["scenario", "available", *labels],
             rows=[
-                [Cell(name) for name in names] + [cell_of(row) for row in own]
+                [*map(Cell, names), *(cell_of(row, seeds) for row in own)]
                 for names, own in groupby(by_state, lambda row: (row["scenario"], row["available"]))
             ],
         ),
@@ -162,12 +165,13 @@ def availability(scenario: str) -> list[str]:
     return [f"{100 * masks.rate:g} %", left]
 
 
-def cell_of(row: dict[str, Any]) -> Cell:
-    """The score with its interval and the number of seeds, what is missing, the paper's value."""
+def cell_of(row: dict[str, Any], seeds: set[int]) -> Cell:
+    """The score with its interval, and the number of seeds where it is not the same throughout;
+    what is missing; the paper's value."""
     score = ""
     if not np.isnan(row["value"]):
         numbers = percent((row["value"], row["low"], row["high"]), "")
-        score = f"{numbers} (n {row['seeds']})"
+        score = f"{numbers} (n {row['seeds']})" if len(seeds) > 1 else numbers
     elif row["seeds"]:
         score = f"{row['metric']} does not exist"
     paper = "" if np.isnan(row["paper"]) else f"paper {100 * row['paper']:.2f}"
@@ -179,9 +183,12 @@ def cell_of(row: dict[str, Any]) -> Cell:
 def notes_of(rows: Rows) -> list[str]:
     sizes = " or ".join(str(size) for size in sorted({row["n"] for row in rows} - {0})) or "no"
     compared = sum(not np.isnan(row["p_holm"]) for row in rows)
+    seeds = {row["seeds"] for row in rows} - {0}
+    count = min(seeds, default=0)
+    of_seeds = "n seeds" if len(seeds) > 1 else f"{count} seed{'s' * (count != 1)}"
     notes = [
-        f"Mean over n seeds [95 % interval by bootstrap over groups, for these seeds]; {sizes} "
-        f"test samples. Bold: best of the row. {MARK}: not significantly worse than it (paired "
+        f"Mean over {of_seeds} [95 % interval by bootstrap over groups, for these seeds]; {sizes} "
+        f"test samples. Bold: best of the scenario. {MARK}: not significantly worse (paired "
         f"bootstrap, Holm over {compared} comparisons, {100 * LEVEL:g} %)."
     ]
     if not all(np.isnan(row["paper"]) for row in rows):
@@ -236,10 +243,17 @@ def told(ranks: Ranks) -> str:
     )
 
 
-def render(frame: pd.DataFrame, form: Format | Literal["csv"]) -> str:
+def render(
+    frame: pd.DataFrame,
+    form: Format | Literal["csv"],
+    rows: Literal["scenarios", "methods"] = "scenarios",
+) -> str:
     if form == "csv":
         return frame.to_csv(index=False)
-    return "\n\n".join(RENDER[form](table) for table in tables(frame)) + "\n"
+    first, by_state, ranks = tables(frame)
+    if rows == "methods":
+        first, by_state = turned(first, 2), turned(by_state, 2)
+    return "\n\n".join(RENDER[form](table) for table in (first, by_state, ranks)) + "\n"
 
 
 def write_diagram(frame: pd.DataFrame, where: Storage) -> None:
@@ -261,7 +275,7 @@ def main() -> None:
         frame = build(store, options.metric)
     except (ConfigError, PredictionError) as error:
         sys.exit(f"error: {error}")
-    text = render(frame, options.format)
+    text = render(frame, options.format, options.rows)
     if not options.out:
         print(text, end="")
         write_diagram(frame, store.root)

@@ -1,8 +1,8 @@
-"""Tables as Markdown, LaTeX and HTML: what is best in a row is bold, what is as good is marked."""
+"""Tables as Markdown, LaTeX and HTML: what is best is bold, what is as good is marked."""
 
 import html as web
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 MARK = "°"
@@ -21,7 +21,7 @@ TEX = {
 class Cell(NamedTuple):
     text: str
     best: bool = False
-    """Of its row."""
+    """Of its scenario."""
     as_good: bool = False
     """Not significantly worse than the best."""
     beside: str = ""
@@ -34,6 +34,19 @@ class Table:
     header: list[str]
     rows: list[list[Cell]]
     notes: list[str] = field(default_factory=list)
+
+
+def turned(table: Table, names: int) -> Table:
+    """Rows as columns; the first `names` cells of a row become the head of its column."""
+    heads = [" ".join(cell.text for cell in row[:names]) for row in table.rows]
+    columns = zip(*(row[names:] for row in table.rows), strict=True)
+    return replace(
+        table,
+        header=["", *heads],
+        rows=[
+            [Cell(name), *cells] for name, cells in zip(table.header[names:], columns, strict=True)
+        ],
+    )
 
 
 def markdown(table: Table) -> str:

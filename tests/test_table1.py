@@ -16,7 +16,7 @@ from test_confirm import leave
 
 from analysis import table1 as analysis
 from analysis.table1 import build, render, tables, write_diagram
-from analysis.tables import Cell, Table, html, latex, markdown
+from analysis.tables import Cell, Table, html, latex, markdown, turned
 from dfpl.config import RunConfig
 from dfpl.data.scenario import NINE, Scenario
 from dfpl.fields import ConfigError
@@ -282,6 +282,23 @@ def test_the_first_table_by_hand(frame: Any) -> None:
     assert drfuse.beside == "; seed 1 failed: ran out of memory"
     assert (drfuse.best, drfuse.as_good, dfpl.best, forest.as_good) == (False, True, True, False)
     assert "40 test samples" in table.notes[0] and "Holm over 3 comparisons" in table.notes[0]
+
+
+def test_rows_may_be_methods(frame: Any) -> None:
+    table = turned(tables(frame)[0], 2)
+    assert table.header == ["", "30 % 70/100", "50 % 75/75"]
+    assert [row[0].text for row in table.rows] == ["STiL", "DrFuse", "DFPL", "forest"]
+    assert [row[1] for row in table.rows] == tables(frame)[0].rows[0][2:]
+    assert "| DFPL |" in render(frame, "markdown", "methods")
+
+
+def test_a_number_of_seeds_that_is_the_same_throughout_is_told_once(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    for name in ("dfpl", "drfuse"):
+        save(store, run_of(name), 0.9)
+    table = tables(build(store))[0]
+    assert table.notes[0].startswith("Mean over 1 seed [")
+    assert all("(n " not in cell.text for cell in table.rows[0])
 
 
 def test_the_second_table_has_the_three_states_of_each_scenario(frame: Any) -> None:
