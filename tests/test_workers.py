@@ -31,7 +31,7 @@ from dfpl.train import Runtime, fit
 Case = tuple[str, int]
 """A method and the number of a stage of its training."""
 AVAILABLE = [*MIXED, (1, 0), (1, 1), (0, 1)]
-ROWS = list(range(len(AVAILABLE)))  # 11: neither 2 nor 4 workers can share them evenly
+ROWS = list(range(len(AVAILABLE)))  # 11: no number of workers can share them evenly
 SHARDINGS = [
     "dealt as the loader does",
     "unequal availability",
@@ -43,7 +43,7 @@ PACKED = make_packed(30)
 NAMES = methods.names()
 TRAININGS = {"zeros": 7, "skip": 3}
 """How the absent is encoded, and the batch size: the 16 training samples make batches of 6 and 5,
-or of 3 and 2, which leave one or two of four workers without a row."""
+or of 3 and 2, which leave one of three workers without a row."""
 
 
 STILL: dict[str, Any] = {"dropout": 0.0, "drop": "none", "sampling": False}
@@ -140,11 +140,11 @@ class Together(NamedTuple):
 
 @pytest.fixture(
     scope="module",
-    params=[(name, count) for name in NAMES for count in (2, 4)],
+    params=[("dfpl", 2), ("dfpl", 4), *((name, 3) for name in NAMES if name != "dfpl")],
     ids=lambda param: f"{param[0]}-{param[1]}",
 )
 def together(request: pytest.FixtureRequest, tmp_path_factory: Any) -> Together:
-    """What each of 2, then of 4 workers found of a method, in one start."""
+    """What each worker found of a method, in one start."""
     name, count = request.param
     folder: Path = tmp_path_factory.mktemp("workers")
     workers.start(partial(worker, name), count, folder)

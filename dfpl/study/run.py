@@ -274,7 +274,7 @@ def _tune(
 ) -> tune.ResultGrid:
     root = launch.store.root
     root.delete_folder(name)  # a view: Tune shows finished trials again
-    for loud in ("tune", "execution.experiment_state"):  # about that view, in many lines
+    for loud in ("tune", "execution.experiment_state", "experiment.trial"):  # about that view
         logging.getLogger(f"ray.tune.{loud}").setLevel(logging.CRITICAL)
     progress = Progress(asked, root)
     tuner = tune.Tuner(

@@ -99,9 +99,9 @@ def run_search(
 
 
 def rays_view(folder: Path, name: str = "ray") -> Any:
-    """What Ray left on disk: the last result of each trial."""
+    """What Ray left on disk: the last result of each trial. An attempt that died named no run."""
     grid = tune.ResultGrid(tune.ExperimentAnalysis(str(folder / name)))
-    return grid.get_dataframe().set_index("run_id")
+    return grid.get_dataframe().dropna(subset="run_id").set_index("run_id")
 
 
 def without_time(rows: list[Any]) -> list[dict[str, float]]:
