@@ -6,6 +6,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
+from checks import assert_all_learn, assert_one_pass_equals_three
 from jaxtyping import Float
 from samples import MIXED, SCHEMA, SMALL, make_batch
 
@@ -152,10 +153,7 @@ def test_every_term_equals_the_oracle(values: dict[str, Any]) -> None:
 def test_every_ablation_trains_all_its_parameters(name: str) -> None:
     model = make_model(**ABLATIONS[name])
     batch = make_batch(MIXED)
-    terms = model.losses(model(batch), batch)
-    objective(model, terms).backward()
-    idle = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
-    assert not idle
+    assert_all_learn(model, batch)
 
 
 def test_the_attention_is_a_distribution_over_what_is_there() -> None:
@@ -168,11 +166,7 @@ def test_the_attention_is_a_distribution_over_what_is_there() -> None:
 
 
 def test_one_pass_over_the_states_equals_three_forward_passes() -> None:
-    model = make_model().eval()
-    batch = make_batch([(1, 1)] * 4)
-    naive = super(Model, model).state_logits(batch)
-    for state, logits in model.state_logits(batch).items():
-        torch.testing.assert_close(logits, naive[state], rtol=1e-5, atol=1e-6)
+    assert_one_pass_equals_three(make_model())
 
 
 def test_skipping_what_is_absent_changes_no_prediction() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from checks import assert_all_learn, assert_one_pass_equals_three
 from samples import MIXED, SCHEMA, SMALL, make_batch
 
 from dfpl.baselines.drfuse import (
@@ -320,17 +321,12 @@ def test_no_term_of_the_image_moves_what_was_read_where_it_is_absent() -> None:
 def test_every_switch_trains_all_parameters(values: dict[str, Any], task: str) -> None:
     model, batch = make_model(task, **values), make_batch(MIXED)
     batch = several_labels(batch) if task == "multilabel" else batch
-    objective(model, model.losses(model(batch), batch)).backward()
-    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert_all_learn(model, batch)
 
 
 @pytest.mark.parametrize("values", SWITCHES)
 def test_one_pass_over_the_states_equals_three_forward_passes(values: dict[str, Any]) -> None:
-    model = make_model(**values).eval()
-    batch = make_batch([(1, 1)] * 4)
-    naive = super(Model, model).state_logits(batch)
-    for state, logits in model.state_logits(batch).items():
-        torch.testing.assert_close(logits, naive[state], rtol=1e-5, atol=1e-6)
+    assert_one_pass_equals_three(make_model(**values))
 
 
 def test_sizes_are_those_of_the_public_code_but_for_the_biases_of_the_keys() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from checks import assert_all_learn
 from samples import MIXED, SCHEMA, SMALL, make_batch
 
 from dfpl.baselines.im_fuse import (
@@ -209,8 +210,7 @@ def test_the_sizes_of_the_paper(width: int, task: str) -> None:
 
 def test_many_states_train_every_parameter() -> None:
     model, batch = make_model(num_states=20), make_batch(MIXED)
-    objective(model, model.losses(model(batch), batch)).backward()
-    assert not [n for n, p in model.named_parameters() if p.grad is None or not p.grad.any()]
+    assert_all_learn(model, batch)
 
 
 def test_the_defaults_are_the_papers_and_lie_in_the_search_space() -> None:
