@@ -22,6 +22,7 @@ from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
 from dfpl.study.closing import open_again
+from dfpl.study.fifo import Fifo
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
 from dfpl.study.listing import Listing
@@ -179,6 +180,7 @@ def search(
         tuning = tune.TuneConfig(
             metric="value",
             mode="max",
+            scheduler=Fifo(),
             search_alg=Gate(searcher, stopping),
             num_samples=-1,  # the searcher ends: it may suggest a trial again
             max_concurrent_trials=launch.resources.concurrent,
@@ -240,6 +242,7 @@ def sweep(name: str, runs: list[RunConfig], launch: Launch) -> tune.ResultGrid:
         tuning = tune.TuneConfig(
             metric="value",
             mode="max",
+            scheduler=Fifo(),
             search_alg=Gate(Listing(name, runs, launch.store), stopping),
             num_samples=-1,
             max_concurrent_trials=launch.resources.concurrent,

@@ -23,14 +23,28 @@ PRIOR_WIDTH = 0.2
 """Standard deviation of the prior around the paper's value, as a share of the (log) range."""
 
 
-def new_sampler(name: Sampler, seed: int, trials: int) -> optuna.samplers.BaseSampler:
+class KnownSpaceTPE(optuna.samplers.TPESampler):
+    """TPE over all of a known space. Optuna's own finds the space in what all trials have in
+    common, which a fresh sampler would look for in each of them again."""
+
+    def __init__(self, space: Space, seed: int) -> None:
+        super().__init__(seed=seed, multivariate=True, constant_liar=True)
+        self.space = {name: space[name] for name in sorted(space) if not space[name].single()}
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        return self.space
+
+
+def new_sampler(name: Sampler, space: Space, seed: int, trials: int) -> optuna.samplers.BaseSampler:
     """A fresh sampler for one suggestion; all that it knows is what its study was told.
 
     `trials`: how many the search will have; a fifth of them make a generation of NSGA-II.
     """
     match name:
         case "tpe":
-            return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+            return KnownSpaceTPE(space, seed)
         case "gp":
             return optuna.samplers.GPSampler(seed=seed)
         case "nsga2":

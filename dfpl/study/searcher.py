@@ -266,7 +266,7 @@ class OptunaSearcher(Searcher):
         number = search.gaps.pop(0) if search.gaps else search.count
         search.count += 1
         seed = self._seed(name, number)
-        search.study.sampler = new_sampler(self.strategy.sampler, seed, self.trials)
+        search.study.sampler = new_sampler(self.strategy.sampler, self.space, seed, self.trials)
         origin, point = self._chosen(search, number, seed)
         trial, attributes = self._fresh(search, point, seed)
         blocks = self._order(search)
@@ -327,7 +327,7 @@ class OptunaSearcher(Searcher):
             if key_of(trial.params) not in search.suggested:
                 break
             search.study.tell(trial, None, TrialState.FAIL)
-            search.study.sampler = new_sampler("random", seed + draw, self.trials)
+            search.study.sampler = new_sampler("random", self.space, seed + draw, self.trials)
             trial = self._ask(search, None)
             self._note_for_sampler(search, trial, attributes)
         return trial, attributes

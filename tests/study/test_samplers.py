@@ -2,10 +2,12 @@
 
 import itertools
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
+import optuna
 import pytest
 from test_searcher import BASE, SPACE, finish, searcher_of, suggest
 
@@ -17,6 +19,7 @@ from dfpl.study.samplers import (
     at_share,
     grid_point,
     levels,
+    new_sampler,
     prior_point,
     share_of,
 )
@@ -201,3 +204,20 @@ def test_a_generation_of_nsga2_survives_a_restart(tmp_path: Path) -> None:
     ]
     assert len(generations) == 23  # all but the paper's point, which was given
     assert max(generations) >= 2
+
+
+def test_a_known_space_changes_no_point_of_tpe() -> None:
+    """Against Optuna's own sampler, fresh for each suggestion; fixed axes are left alone."""
+
+    def points(fresh: Callable[[int], Any]) -> list[dict[str, Any]]:
+        study = optuna.create_study(direction="maximize")
+        for number in range(30):
+            study.sampler = fresh(number)
+            trial = study.ask(ALL)
+            study.tell(trial, trial.params["log"] + trial.params["many"])
+        return [trial.params for trial in study.get_trials()]
+
+    def own(seed: int) -> Any:
+        return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+    assert points(lambda seed: new_sampler("tpe", ALL, seed, 30)) == points(own)
