@@ -180,5 +180,5 @@ def test_workers_predict_every_row_once_in_order(together: Together) -> None:
         assert found["predict"]["ids"] == alone["ids"]
         for state, logits in alone["logits"].items():
             torch.testing.assert_close(
-                found["predict"]["logits"][state], logits, rtol=0, atol=1e-6, equal_nan=True
+                found["predict"]["logits"][state], logits, rtol=1e-5, atol=1e-6, equal_nan=True
             )
