@@ -234,33 +234,6 @@ def predict(
         print(text, end="")
 
 
-def twin(
-    source: Positional[Literal["dvm"]],
-    out: Positional[str],
-    /,
-    *,
-    models: int | None = None,
-    adverts: int | None = None,
-    seed: int = 0,
-) -> None:
-    """Write look-alike raw data in the literal layout of the real one.
-
-    Args:
-        source: Which data set to look like.
-        out: Folder to write.
-        models: Number of classes; default: that of the twin.
-        adverts: Samples per class; default: that of the twin.
-        seed: Seed of the draw.
-    """
-    from dfpl.data.sources import twins
-
-    wanted = {"models": models, "adverts": adverts, "seed": seed}
-    values = {name: value for name, value in wanted.items() if value is not None}
-    write = getattr(twins, f"write_{source}")
-    write(Path(out).expanduser(), twins.TwinOptions.from_dict(values))
-    print(f"wrote look-alike {source} data to {out}; nothing learned from it says anything")
-
-
 def data() -> None:
     """Look-alike data (twin), checking and packing of raw data: dfpl data --help."""
 
@@ -315,16 +288,39 @@ def _pack(source: ModuleType) -> Callable[..., None]:
     return pack
 
 
+def _twin(module: ModuleType) -> Callable[..., None]:
+    default = module.Options()
+
+    def twin(
+        out: Positional[str],
+        /,
+        *,
+        options: Flat[module.Options] = default,  # pyright: ignore
+    ) -> None:
+        """Write look-alike raw data in the literal layout of the real one, and its true factors.
+
+        Args:
+            out: Folder to write.
+        """
+        module.write(Path(out).expanduser(), options)
+        print(f"wrote look-alike data to {out}; nothing learned from it says anything")
+
+    return twin
+
+
 def _data_commands() -> tyro.extras.SubcommandApp:
     """`dfpl data twin SOURCE OUT`, `dfpl data check|pack SOURCE RAW ...`."""
-    from dfpl.data import sources
+    from dfpl.data import sources, twins
 
     app = tyro.extras.SubcommandApp()
-    app.command(twin)
-    for name, make in (("check", _check), ("pack", _pack)):
+    for name, make, registry in (
+        ("twin", _twin, twins),
+        ("check", _check, sources),
+        ("pack", _pack, sources),
+    ):
         of_source = tyro.extras.SubcommandApp()
-        for source in sources.names():
-            command: Any = make(sources.load(source))
+        for source in registry.names():
+            command: Any = make(registry.load(source))
             of_source.command(command, name=source)
         app.command(of_source, name=name)
     return app

@@ -298,15 +298,15 @@ def _place_for_packed(root: Storage) -> Path:
 
 
 def _twin(plan: Plan, place: Path) -> Path:
-    from dfpl.data.sources import twins
+    from dfpl.data import twins
 
-    write = getattr(twins, f"write_{plan.source}", None)
-    if write is None:
+    if plan.source not in twins.names():
         name = plan.raw_option or "data"
         raise ConfigError(f"--{name} is needed: it says where the data is")
     raw = place / f"{plan.source}_twin"
     console.print(f"no --data: writing and using look-alike data in {raw}; its results say nothing")
-    write(raw, twins.TwinOptions())
+    twin = twins.load(plan.source)
+    twin.write(raw, twin.Options())
     return raw
 
 

@@ -21,7 +21,8 @@ import tyro
 from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import Scenario, parse_scenarios
-from dfpl.data.sources import dvm, twins
+from dfpl.data.sources import dvm
+from dfpl.data.twins import dvm as twin
 from dfpl.fields import Row
 from dfpl.model import SEARCH_SPACE, Config
 from dfpl.study.space import distributions, point_of
@@ -75,7 +76,7 @@ def points(base: RunConfig, count: int) -> list[dict[str, Any]]:
 def make_data(folder: Path) -> Path:
     raw, packed = folder / "raw", folder / "packed"
     if not PackedDataset.is_packed(packed):
-        twins.write_dvm(raw, twins.TwinOptions(adverts=360, pixels=24))
+        twin.write(raw, twin.Options(adverts=360, pixels=24))
         dvm.pack(raw, packed, dvm.Options(image_size=16, val=0.38, test=0.37))
     return packed
 

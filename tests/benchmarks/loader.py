@@ -35,7 +35,8 @@ from dfpl.data.loader import Loader, View
 from dfpl.data.packed import PackedDataset
 from dfpl.data.packing import pack
 from dfpl.data.raw import PackOptions, RawSamples, nothing_dropped
-from dfpl.data.sources.twins import TwinOptions, write_dvm
+from dfpl.data.twins.dvm import Options as TwinOptions
+from dfpl.data.twins.dvm import write as write_dvm
 from dfpl.encoders.image import ImageNetwork
 from dfpl.method import build, place
 from dfpl.model import Config

@@ -12,7 +12,8 @@ import pytest
 from dfpl.data.packed import DataError
 from dfpl.data.raw import RawSamples, Report
 from dfpl.data.sources import dvm
-from dfpl.data.sources.twins import TwinOptions, write_dvm
+from dfpl.data.twins.dvm import Options as TwinOptions
+from dfpl.data.twins.dvm import write as write_dvm
 
 OPTIONS = dvm.Options(min_adverts=30, image_size=16)
 SIZE = TwinOptions(models=6, adverts=60, pixels=16, lost=1)

@@ -12,8 +12,10 @@ import pytest
 from sklearn.ensemble import RandomForestClassifier
 
 from dfpl.data.packed import PackedDataset
-from dfpl.data.sources import dvm, twins
-from dfpl.data.sources.twins import TwinOptions, write_dvm
+from dfpl.data.sources import dvm
+from dfpl.data.twins import dvm as twin
+from dfpl.data.twins.dvm import Options as TwinOptions
+from dfpl.data.twins.dvm import write as write_dvm
 from dfpl.fields import ConfigError
 
 SMALL = TwinOptions(models=6, adverts=60, pixels=16)
@@ -70,7 +72,7 @@ def test_headers_are_the_literal_ones(small: Path, name: str, header: str) -> No
 
 
 def test_the_tables_have_as_many_columns_as_the_real_ones(small: Path) -> None:
-    sizes = {name: table(small, name).shape[1] for name in twins.HEADERS}
+    sizes = {name: table(small, name).shape[1] for name in twin.HEADERS}
     assert sizes == {
         "Ad_table.csv": 16,
         "Ad_table (extra).csv": 24,
@@ -150,7 +152,7 @@ def test_an_interrupted_twin_is_finished(
         raise OSError("disk full")
 
     with monkeypatch.context() as patch, pytest.raises(OSError, match="disk full"):
-        patch.setattr(twins, "_write_csv", fail)
+        patch.setattr(twin, "write_csv", fail)
         write_dvm(tmp_path, TINY)
     assert not (tmp_path / "twin.json").exists()
     write_dvm(tmp_path, TINY)
@@ -178,7 +180,7 @@ def test_no_more_pictures_are_lost_than_there_are() -> None:
 
 @pytest.mark.parametrize("count", [6, 7, 8, 9, 12, 27, 60, 286, 512])
 def test_every_model_has_its_own_combination_of_levels(count: int) -> None:
-    models = twins._models(TwinOptions(models=count))
+    models = twin._models(TwinOptions(models=count))
     assert len({model.levels for model in models}) == count
     assert len({model.id for model in models}) == count + 1
     for dimension in range(3):
@@ -196,9 +198,9 @@ def test_models_of_a_level_share_sizes_and_prices(default: Default) -> None:
 def test_the_factors_are_written_for_every_advert(default: Default) -> None:
     with (default.raw / "factors.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
-    assert list(rows[0]) == ["Adv_ID", "shared", "image_only", "table_only", "model"]
-    assert [row["Adv_ID"] for row in rows] == table(default.raw, "Ad_table.csv")["Adv_ID"].tolist()
-    for model in twins._models(TwinOptions()):
+    assert list(rows[0]) == ["id", "shared", "image_only", "table_only", "model"]
+    assert [row["id"] for row in rows] == table(default.raw, "Ad_table.csv")["Adv_ID"].tolist()
+    for model in twin._models(TwinOptions()):
         drawn = [
             [float(row[name]) for name in ("shared", "image_only", "table_only")]
             for row in rows

@@ -1,27 +1,23 @@
-"""Look-alike raw data: the literal on-disk format of a real data set, drawn from known factors.
+"""A look-alike of DVM-CAR: seven tables with their literal headers, and pictures of cars.
 
-So everything runs without access to the real one, and what "shared" and "specific" should find is
-known: a class is a combination of a shared factor (seen in picture and table), an image-only and
-a table-only factor. Neither modality alone suffices; the two together nearly do.
+A car model is a combination of a shared factor (seen in picture and table), an image-only and a
+table-only factor. Neither modality alone suffices; the two together nearly do.
 """
 
 import colorsys
-import csv
-import json
 import math
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw
 from pydantic import Field, model_validator
 
-from dfpl.fields import Config, ConfigError
+from dfpl.data.twins import Row, TwinOptions, begun, write_csv
+from dfpl.fields import ConfigError
 
 VERSION = 1  # raise it when the same options give other files
-MARKER = "twin.json"
 SPREAD = 0.22  # of a factor around its level, in steps from level to level
 MAKERS = (("Abarth", 2), ("Kia", 43), ("Volvo", 96))
 NAMES = {
@@ -62,17 +58,16 @@ HEADERS = {
         *("Gas_emission", "Fuel_type", "Engine_size"),
     ],
 }
-FACTORS = ["Adv_ID", "shared", "image_only", "table_only", "model"]
+FACTORS = ["id", "shared", "image_only", "table_only", "model"]
 PLACES = {
     "resized_DVM": ("tables_V2.0", "resized_DVM"),
     "Confirmed_fronts": ("tables_V2.0", "Confirmed_fronts"),
     "kaggle": ("tables/tables", "resized_DVM_clean/resized_DVM_clean"),
 }
-Row = dict[str, Any]
 Pixels = UInt8[np.ndarray, "H W 3"]
 
 
-class TwinOptions(Config):
+class Options(TwinOptions):
     """How large a look-alike of DVM-CAR is, and in which of its three layouts it lies."""
 
     models: Annotated[int, Field(ge=6, le=512)] = 8
@@ -87,11 +82,9 @@ class TwinOptions(Config):
     lost: Annotated[int, Field(ge=0)] = 0
     """Adverts whose first picture is listed but not on disk; packing them needs
     bad_image = treat_as_missing."""
-    seed: Annotated[int, Field(ge=0)] = 0
-    """Seed of everything that is drawn."""
 
     @model_validator(mode="after")
-    def _enough_adverts_to_lose(self) -> "TwinOptions":
+    def _enough_adverts_to_lose(self) -> "Options":
         if self.lost > len(_complete(self)):
             raise ConfigError(
                 f"lost must be at most {len(_complete(self))} with adverts = {self.adverts}, "
@@ -100,17 +93,18 @@ class TwinOptions(Config):
         return self
 
 
-def write_dvm(out: Path, size: TwinOptions) -> None:
+def write(out: Path, options: Options) -> None:
     """Write a look-alike of raw DVM-CAR below `out`; nothing is done where it is there already.
 
-    The true factors go to `factors.csv`, which no adapter reads: for each advert the values as
-    drawn, around whole levels, and its model.
+    The true factors go to `factors.csv`: for each advert the values as drawn, around whole levels,
+    and its model.
     """
-    if _is_finished(out, size):
-        return
-    out.mkdir(parents=True, exist_ok=True)
-    part = out / f"{MARKER}.part"
-    part.write_text(_marker(size))
+    with begun(out, options, VERSION) as needed:
+        if needed:
+            _write(out, options)
+
+
+def _write(out: Path, size: Options) -> None:
     tables: dict[str, list[Row]] = {name: [] for name in HEADERS}
     factors: list[Row] = []
     for model in _models(size):
@@ -121,31 +115,8 @@ def write_dvm(out: Path, size: TwinOptions) -> None:
             _describe_advert(advert, tables)
             _write_pictures(out / PLACES[size.layout][1], advert, size, tables["Image_table.csv"])
     for name, rows in tables.items():
-        _write_csv(out / PLACES[size.layout][0] / name, HEADERS[name], rows)
-    _write_csv(out / "factors.csv", FACTORS, factors)
-    part.replace(out / MARKER)
-
-
-def _marker(size: TwinOptions) -> str:
-    return json.dumps({"version": VERSION, **size.to_dict()}, indent=1)
-
-
-def _is_finished(out: Path, size: TwinOptions) -> bool:
-    """Raises ConfigError where `out` holds anything but this twin, whole or begun."""
-    marker = out / MARKER
-    if marker.is_file():
-        if marker.read_text() == _marker(size):
-            return True
-        raise ConfigError(
-            f"{out} holds a twin with other options ({marker}: {json.loads(marker.read_text())}); "
-            "choose another folder or delete this one"
-        )
-    begun = (out / f"{MARKER}.part").is_file()
-    if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(
-            f"{out} holds files that no twin wrote, and they are left alone; choose another folder"
-        )
-    return False
+        write_csv(out / PLACES[size.layout][0] / name, HEADERS[name], rows)
+    write_csv(out / "factors.csv", FACTORS, factors)
 
 
 class _Model(NamedTuple):
@@ -171,7 +142,7 @@ class _Advert(NamedTuple):
     rng: np.random.Generator
 
 
-def _models(size: TwinOptions) -> list[_Model]:
+def _models(size: Options) -> list[_Model]:
     """The combinations of levels that are models, and the rare one, a copy of the first."""
     counts = _level_counts(size.models)
     shared, image_only, _ = counts
@@ -197,7 +168,7 @@ def _level_counts(models: int) -> tuple[int, int, int]:
     return shared, image_only, math.ceil(models / (shared * image_only))
 
 
-def _draw_advert(model: _Model, number: int, size: TwinOptions) -> _Advert:
+def _draw_advert(model: _Model, number: int, size: Options) -> _Advert:
     rng = np.random.default_rng([size.seed, model.place, number])
     shared, image_only, table_only = (
         round(level + SPREAD * rng.standard_normal(), 4) for level in model.levels
@@ -305,7 +276,7 @@ def _describe_advert(advert: _Advert, tables: dict[str, list[Row]]) -> None:
     )
 
 
-def _write_pictures(folder: Path, advert: _Advert, size: TwinOptions, rows: list[Row]) -> None:
+def _write_pictures(folder: Path, advert: _Advert, size: Options, rows: list[Row]) -> None:
     """Draw the pictures of an advert and list them; the second of advert 0 is only listed."""
     if not _has_pictures(advert.number):
         return
@@ -333,7 +304,7 @@ def _write_pictures(folder: Path, advert: _Advert, size: TwinOptions, rows: list
             picture.save(path, quality=90)
 
 
-def _complete(size: TwinOptions) -> list[int]:
+def _complete(size: Options) -> list[int]:
     """Adverts of a model that the recipe keeps, and without anything to mend."""
     return [n for n in range(12, size.adverts) if not _irregularity(n) and _has_pictures(n)]
 
@@ -400,11 +371,3 @@ def _draw_clutter(draw: ImageDraw.ImageDraw, rng: np.random.Generator, pixels: i
 def _noisy(image: Pixels, rng: np.random.Generator) -> Pixels:
     noise = rng.standard_normal(image.shape, dtype=np.float32)
     return np.clip(image + 10 * noise, 0, 255).astype(np.uint8)
-
-
-def _write_csv(path: Path, columns: list[str], rows: Iterable[Row]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, columns, extrasaction="ignore", lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
