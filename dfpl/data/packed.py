@@ -16,6 +16,7 @@ import pandas as pd
 from jaxtyping import Bool, Float, Int, UInt8
 from pydantic import Field
 
+from dfpl.data.raw import ChannelKind, ImageKind
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.fields import Config
 
@@ -34,12 +35,18 @@ class Schema(Config):
     task: Literal["multiclass", "multilabel"] = "multiclass"
     class_names: list[str]
     image_size: Annotated[int, Field(ge=1)]
-    """Height and width in pixels."""
+    """Height and width in pixels, of a volume also its depth."""
+    image_kind: ImageKind = "picture"
+    """Whether an image is H x W x 3 or S x S x S."""
     numeric: list[str]
     """Names of the numeric columns, in order."""
     category: dict[str, list[str]]
     """Levels of each categorical column, seen in the training split, in order of their codes
     (code = position + 2)."""
+    series: dict[str, ChannelKind] = {}
+    """Channels of the time series that is part of the table, in order."""
+    steps: Annotated[int, Field(ge=0)] = 0
+    """T, the most steps that a time series has; 0: there is none."""
     source: str = ""
     """Which adapter packed it, from which version of the raw data."""
     content_hash: str = ""

@@ -3,14 +3,39 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool
+from jaxtyping import Bool, Float32
 from pydantic import Field, model_validator
 
 from dfpl.fields import Config, ConfigError
+
+ImageKind = Literal["picture", "volume"]
+"""A photograph or film (H, W, 3), or a scan of a body (S, S, S)."""
+ChannelKind = Literal["number", "flag"]
+"""A measured quantity, standardised before use, or something that is 0 or 1 and stays so."""
+
+
+class SeriesReader(Protocol):
+    """How the time series of one sample is read. It travels to other processes: plain data."""
+
+    @property
+    def channels(self) -> dict[str, ChannelKind]:
+        """Names of the channels, in order, and their kinds."""
+        ...
+
+    @property
+    def steps(self) -> int:
+        """T: the most steps, such as hours, that a series has."""
+        ...
+
+    def read(self, path: Path) -> Float32[np.ndarray, "L Fs"]:
+        """The valid steps of a series, 1 to T of them, all finite. Raises DataError naming the
+        file, the place in it, and the rule."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,13 +55,21 @@ class RawSamples:
     split: pd.Series | None
     """train, val or test; None: drawn by `pack`, by group, stratified by label."""
     image: pd.Series
-    """Path of the picture, or None where the sample has none."""
+    """Path of the picture or volume, or None where the sample has none."""
     numeric: pd.DataFrame
     """Float columns, NaN for an empty cell."""
     category: pd.DataFrame
     """Text columns, None for an empty cell."""
     dropped: pd.DataFrame
     """Rows left out so far: columns id, reason."""
+    labels: pd.DataFrame | None = None
+    """For a multi-label task: a column of 0 and 1 per class. `label` is then any text."""
+    image_kind: ImageKind = "picture"
+    """What the files of `image` are."""
+    series: pd.Series | None = None
+    """Path of the sample's time series, part of its table, or None where it has none."""
+    reader: SeriesReader | None = None
+    """Reads `series`."""
 
     def __post_init__(self) -> None:
         assert {len(part) for part in self._rowwise().values()} == {len(self)}
@@ -46,8 +79,10 @@ class RawSamples:
 
     @property
     def has_table(self) -> Bool[np.ndarray, " N"]:
-        """Whether any cell of the sample is filled."""
+        """Whether the sample has a time series or any filled cell."""
         filled = [self.numeric.notna().to_numpy(), self.category.notna().to_numpy()]
+        if self.series is not None:
+            filled.append(self.series.notna().to_numpy()[:, None])
         return np.asarray(np.concatenate(filled, axis=1).any(axis=1))
 
     def take(self, rows: np.ndarray) -> "RawSamples":
@@ -65,6 +100,7 @@ class RawSamples:
 
     def _rowwise(self) -> dict[str, pd.Series | pd.DataFrame]:
         names = ("id", "group", "label", "split", "image", "numeric", "category")
+        names += ("labels", "series")
         return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
@@ -84,7 +120,7 @@ class PackOptions(Config):
     """How raw samples become a packed data set."""
 
     image_size: Annotated[int, Field(ge=8)] = 128
-    """Height and width in pixels."""
+    """Height and width in pixels, of a volume also its depth."""
     bad_image: Literal["error", "treat_as_missing"] = "error"
     """What to do with a picture that is absent, truncated or no image: list all and stop, or go on
     with the image modality absent for that sample (listed in dropped.parquet)."""
