@@ -43,7 +43,7 @@ class Schema(Config):
     category: dict[str, list[str]]
     """Levels of each categorical column, seen in the training split, in order of their codes
     (code = position + 2)."""
-    series: dict[str, ChannelKind] = {}
+    series: dict[str, ChannelKind] = Field(default_factory=dict)
     """Channels of the time series that is part of the table, in order."""
     steps: Annotated[int, Field(ge=0)] = 0
     """T, the most steps that a time series has; 0: there is none."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,7 @@ ChannelKind = Literal["number", "flag"]
 """A measured quantity, standardised before use, or something that is 0 or 1 and stays so."""
 
 
+@runtime_checkable
 class SeriesReader(Protocol):
     """How the time series of one sample is read. It travels to other processes: plain data."""
 
