@@ -11,7 +11,9 @@ import pytest
 
 from dfpl.data.packed import DataError
 from dfpl.data.raw import RawSamples, Report
+from dfpl.data.sources import _dvm_recipe as recipe
 from dfpl.data.sources import dvm
+from dfpl.data.sources._dvm_tables import SIZES
 from dfpl.data.twins.dvm import Options as TwinOptions
 from dfpl.data.twins.dvm import write as write_dvm
 
@@ -230,8 +232,8 @@ def test_known_errors_of_the_sizes_are_mended() -> None:
         ("f$$3", "1_1", "3000", "1300", "", "5000"),
         ("g$$1", "1_2", "0", "1300", "1800", "5000"),
     ]
-    extra = pd.DataFrame(rows, columns=["Adv_ID", "Genmodel_ID", *dvm.SIZES])
-    sizes = dvm._sizes(extra.replace("", None), Report()).set_index("Adv_ID")
+    extra = pd.DataFrame(rows, columns=["Adv_ID", "Genmodel_ID", *SIZES])
+    sizes = recipe.find_sizes(extra.replace("", None), Report()).set_index("Adv_ID")
     wheelbase = sizes["Wheelbase"].tolist()
     assert wheelbase[:-1] == [3000, 3106, 2580, 2612, 2788, 4065, 4065, 3000]
     assert np.isnan(wheelbase[-1])
@@ -255,15 +257,15 @@ def test_a_size_that_no_advert_of_a_model_states_stays_empty_and_is_told(copy: P
 
 
 def test_jitter_covers_whole_millimetres_up_to_50_either_way() -> None:
-    drawn = dvm.jitter([f"1_1$${number}" for number in range(20_000)], "Width")
+    drawn = recipe.jitter([f"1_1$${number}" for number in range(20_000)], "Width")
     assert set(drawn.tolist()) == set(range(-50, 51))
     assert abs(drawn.mean()) < 1
 
 
 def test_jitter_depends_on_the_advert_and_the_column_alone() -> None:
     ids = ["10_3$$1", "96_9$$353", "2_1$$1"]
-    assert dvm.jitter(ids, "Width").tolist() == dvm.jitter(ids[::-1], "Width").tolist()[::-1]
-    assert dvm.jitter(ids, "Width").tolist() != dvm.jitter(ids, "Height").tolist()
+    assert recipe.jitter(ids, "Width").tolist() == recipe.jitter(ids[::-1], "Width").tolist()[::-1]
+    assert recipe.jitter(ids, "Width").tolist() != recipe.jitter(ids, "Height").tolist()
 
 
 def test_row_order_of_the_tables_changes_no_cell(copy: Path, samples: RawSamples) -> None:
