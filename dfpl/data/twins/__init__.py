@@ -33,8 +33,10 @@ class TwinOptions(Config):
 
 
 def names() -> list[str]:
-    """The data sets that have a look-alike: every file here. None of them is imported."""
-    return sorted(module.name for module in pkgutil.iter_modules(__path__))
+    """The data sets that have a look-alike: every file here, but for parts of one, whose names
+    begin with an underscore. None of them is imported."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if not name.startswith("_"))
 
 
 def load(name: str) -> ModuleType:
