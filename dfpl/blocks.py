@@ -71,6 +71,9 @@ class CrossAttention(nn.Module):
         return scores.softmax(dim=-1)
 
     def forward(
-        self, queries: Float[Tensor, "Q D"], tokens: Float[Tensor, "B L D"]
+        self,
+        queries: Float[Tensor, "Q D"],
+        tokens: Float[Tensor, "B L D"],
+        visible: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B Q D"]:
-        return self.value(self.weights(queries, tokens) @ tokens)
+        return self.value(self.weights(queries, tokens, visible) @ tokens)

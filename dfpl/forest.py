@@ -1,11 +1,12 @@
 """Random forests and gradient boosting over tables: grown by scikit-learn, then plain tensors.
 
 A table is one row of numbers: the standardised numeric columns, then the codes of the categorical
-ones as they are, the same that a batch holds. An empty cell and a level that training never showed
-are both missing (NaN), and each node has learned where a missing value goes: where training had
-none there, to the child with more samples.
+ones as they are, the same that a batch holds; of a time series, each channel's mean, least, largest
+and last number over the valid steps. An empty cell and a level that training never showed are both
+missing (NaN), and each node has learned where a missing value goes: where training had none there,
+to the child with more samples.
 
-R tables, F columns, C classes.
+R tables, F columns, C classes; T steps of Fs channels.
 """
 
 from math import inf
@@ -22,6 +23,7 @@ from dfpl.data.batch import Batch
 from dfpl.data.loader import Statistics, View
 from dfpl.data.packed import UNSEEN, Schema
 from dfpl.data.scenario import TABULAR
+from dfpl.encoders.series import valid_steps
 from dfpl.fields import Choice, IntRange
 from dfpl.trees import Tree, Trees, stump
 from dfpl.unimodal import logits_of
@@ -62,7 +64,8 @@ class ForestClassifier(nn.Module):
         self.trees = Trees(schema.num_classes)
 
     def forward(self, batch: Batch) -> Float[Tensor, "B C"]:
-        scores = self.trees(cells(batch.numeric, batch.category))
+        table = [cells(batch.numeric, batch.category), summary(batch.series, batch.length)]
+        scores = self.trees(torch.cat(table, dim=1))
         if self.config.kind == "boosting":
             scores = scores.sigmoid() if self.multilabel else scores.softmax(dim=1)
         return logits_of(scores, self.multilabel).to(batch.numeric.dtype)
@@ -73,10 +76,13 @@ class ForestClassifier(nn.Module):
         if not len(rows):
             return
         numbers, codes = train.packed.tables(rows)
-        table = cells(
+        columns = cells(
             torch.from_numpy(np.asarray(statistics.numbers(numbers), np.float32)),
             torch.from_numpy(statistics.codes(codes)),
         )
+        series, length = train.packed.time_series(rows)
+        steps = torch.from_numpy(statistics.steps(series, length))
+        table = torch.cat([columns, summary(steps, torch.from_numpy(length))], dim=1)
         grow = _random_forest if self.config.kind == "random_forest" else _boosting
         label, num_classes = train.packed.label[rows], len(self.trees.base)
         self.trees.plant(*grow(self.config, table.numpy(), label, num_classes, seed % 2**32))
@@ -86,6 +92,22 @@ def cells(numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]) -> Floa
     """Numbers and codes side by side; NaN where a cell is empty or its level was never seen."""
     codes = torch.where(category > UNSEEN, category.to(numeric.dtype), torch.nan)
     return torch.cat([numeric, codes], dim=1)
+
+
+def summary(series: Float[Tensor, "B T Fs"], length: Int[Tensor, " B"]) -> Float[Tensor, "B F"]:
+    """Mean, least, largest and last number of each channel over the valid steps; NaN for none."""
+    B, T, Fs = series.shape
+    if not T:
+        return series.new_zeros(B, 0)
+    valid = valid_steps(series, length)[..., None]
+    last = (length - 1).clamp(min=0).view(B, 1, 1).expand(B, 1, Fs)
+    found = [
+        series.where(valid, 0.0).sum(dim=1) / length[:, None],
+        series.where(valid, inf).amin(dim=1),
+        series.where(valid, -inf).amax(dim=1),
+        series.gather(1, last).squeeze(1),
+    ]
+    return torch.cat(found, dim=1).where(length[:, None] > 0, torch.nan)
 
 
 def _random_forest(

@@ -107,4 +107,5 @@ def build(config: MethodConfig, schema: Schema) -> Method:
 def place(method: Method, device: torch.device) -> Method:
     """Move a method to its device, its convolutions laid out like the images that they get."""
     module: Any = method
-    return module.to(device, memory_format=layout(device))
+    dimensions = max((p.dim() for p in method.parameters()), default=0)
+    return module.to(device, memory_format=layout(device, max(dimensions, 4)))

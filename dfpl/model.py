@@ -39,6 +39,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_max
 from dfpl.encoders import EncodeMissing, Tokens
 from dfpl.encoders.image import ImageEncoder, ImageNetwork, ImageSplit
+from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder, check_heads
 from dfpl.fields import ConfigError, FloatRange, IntRange
 from dfpl.losses import mean_over, one_hot, task_loss
@@ -164,7 +165,9 @@ class Model(Method):
         self.config = config
         self.task_loss = "bce" if schema.task == "multilabel" else config.task_loss
         c = config
-        self.image_encoder = ImageEncoder(c.image_network, c.image_split, c.width, c.encode_missing)
+        self.image_encoder = ImageEncoder(
+            c.image_network, c.image_split, c.width, c.encode_missing, schema.image_kind
+        )
         depth = (c.tabular_shared_depth, c.tabular_branch_depth)
         self.tabular_encoder = TabularEncoder(
             schema, c.width, depth, c.tabular_heads, c.encode_missing
@@ -200,13 +203,16 @@ class Model(Method):
     def _encode(self, batch: Batch) -> tuple[Side, Side]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         image = self.image_encoder(batch.image, has_image)
-        tabular = self.tabular_encoder(batch.numeric, batch.category, has_table)
+        tabular = self.tabular_encoder(batch, has_table)
         extract = (
             (self.image_prototypes, self.tabular_prototypes)
             if self.config.prototypes
             else (_no_prototypes, _no_prototypes)
         )
-        return _side(image, extract[0], has_image), _side(tabular, extract[1], has_table)
+        return (
+            _side(image, extract[0], has_image),
+            _side(tabular, extract[1], has_table, valid_tokens(batch)),
+        )
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The terms of the objective (Eq. 13), unweighted, and what is only watched."""
@@ -296,16 +302,21 @@ class Model(Method):
         return MOST_VIOLATION if term == "transport_violation" else inf
 
 
-def _side(tokens: Tokens, extract: Any, present: Bool[Tensor, " B"]) -> Side:
-    shared, specific = extract(tokens)
+def _side(
+    tokens: Tokens,
+    extract: Any,
+    present: Bool[Tensor, " B"],
+    valid: Bool[Tensor, "B L"] | None = None,
+) -> Side:
+    shared, specific = extract(tokens, valid)
     return Side(
-        Branch(tokens.shared.mean(dim=1), shared),
-        Branch(tokens.specific.mean(dim=1), specific),
+        Branch(token_mean(tokens.shared, valid), shared),
+        Branch(token_mean(tokens.specific, valid), specific),
         present,
     )
 
 
-def _no_prototypes(tokens: Tokens) -> tuple[None, None]:
+def _no_prototypes(tokens: Tokens, valid: Tensor | None) -> tuple[None, None]:
     return None, None
 
 

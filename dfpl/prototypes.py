@@ -55,8 +55,11 @@ class TokenPrototypeExtractor(nn.Module):
         self.attention = CrossAttention(width)
         self.feed_forward = FeedForward(width)
 
-    def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B K D"]:
-        mixed = self.attention(self.queries, tokens) + self.queries
+    def forward(
+        self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B K D"]:
+        """`valid`: which tokens are attended to; None: all."""
+        mixed = self.attention(self.queries, tokens, valid) + self.queries
         prototypes = self.feed_forward(mixed) + mixed
         match self.norm:
             case "layernorm":
@@ -75,8 +78,10 @@ class SharedSpecificPrototypes(nn.Module):
         self.shared = TokenPrototypeExtractor(num_prototypes, width, norm)
         self.specific = TokenPrototypeExtractor(num_prototypes, width, norm)
 
-    def forward(self, tokens: Tokens) -> tuple[Tensor, Tensor]:
-        return self.shared(tokens.shared), self.specific(tokens.specific)
+    def forward(
+        self, tokens: Tokens, valid: Bool[Tensor, "B L"] | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.shared(tokens.shared, valid), self.specific(tokens.specific, valid)
 
 
 def disentanglement_loss(

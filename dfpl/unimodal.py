@@ -20,6 +20,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders import EncodeMissing
 from dfpl.encoders.config import ImageEncoderConfig, PlainTabularEncoderConfig
 from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.losses import Label, task_loss
 from dfpl.method import STATES, Method
@@ -48,7 +49,9 @@ class ImageClassifier(nn.Module):
     def __init__(self, config: ImageConfig, schema: Schema) -> None:
         super().__init__()
         c = config
-        self.encoder = PlainImageEncoder(c.image_network, c.width, c.encode_missing)
+        self.encoder = PlainImageEncoder(
+            c.image_network, c.width, c.encode_missing, schema.image_kind
+        )
         self.classifier = nn.Linear(c.width, schema.num_classes)
 
     def forward(self, batch: Batch) -> Float[Tensor, "B C"]:
@@ -68,8 +71,8 @@ class TableClassifier(nn.Module):
         self.classifier = nn.Linear(c.width, schema.num_classes)
 
     def forward(self, batch: Batch) -> Float[Tensor, "B C"]:
-        tokens = self.encoder(batch.numeric, batch.category, batch.available[:, TABULAR])
-        return self.classifier(tokens.mean(dim=1))
+        tokens = self.encoder(batch, batch.available[:, TABULAR])
+        return self.classifier(token_mean(tokens, valid_tokens(batch)))
 
 
 class Output(NamedTuple):

@@ -50,7 +50,13 @@ def make_batch(available: list[tuple[int, int]], seed: int = 0, num_classes: int
         category=torch.where(there[:, 1, None], category, 0),
         available=there,
         label=torch.arange(B) % num_classes,
+        **no_series(B),
     )
+
+
+def no_series(B: int) -> dict[str, torch.Tensor]:
+    """What a batch holds in place of time series where the data has none."""
+    return {"series": torch.zeros(B, 0, 0), "length": torch.zeros(B, dtype=torch.long)}
 
 
 def several_labels(batch: Batch) -> Batch:

@@ -4,11 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from samples import MIXED, SCHEMA, make_batch
+from samples import MIXED, SCHEMA, make_batch, no_series
 
+from dfpl.data.batch import Batch
 from dfpl.encoders import EncodeMissing, Tokens, encode_present
 from dfpl.encoders.image import ImageEncoder, ImageSplit
-from dfpl.encoders.tabular import TabularEncoder
+from dfpl.encoders.tabular import TabularEncoder, table_of
 
 EVERYONE = torch.ones(1, dtype=torch.bool)
 
@@ -76,6 +77,12 @@ def tabular(missing: EncodeMissing = "zeros", **schema: Any) -> TabularEncoder:
     return encoder
 
 
+def table(numeric: torch.Tensor, category: torch.Tensor) -> Batch:
+    """A batch of these cells."""
+    batch = make_batch([(1, 1)] * len(numeric))
+    return batch._replace(numeric=numeric, category=category, **no_series(len(numeric)))
+
+
 NUMERIC, CATEGORY = torch.tensor([[1.0, torch.nan]]), torch.tensor([[2, 0]])
 CLS, COLOUR, SHAPE, LENGTH, WEIGHT = range(5)  # the tokens; SHAPE and WEIGHT are empty here
 
@@ -83,7 +90,7 @@ CLS, COLOUR, SHAPE, LENGTH, WEIGHT = range(5)  # the tokens; SHAPE and WEIGHT ar
 @torch.no_grad()
 def test_an_empty_cell_is_seen_by_itself_alone() -> None:
     encoder = tabular()
-    _, visible = encoder.embed(NUMERIC, CATEGORY)
+    _, visible = encoder.embed(*table_of(table(NUMERIC, CATEGORY)))
     everyone = [True, True, False, True, False]
     assert visible[0].tolist() == [
         everyone,
@@ -92,9 +99,9 @@ def test_an_empty_cell_is_seen_by_itself_alone() -> None:
         everyone,
         [True, True, False, True, True],
     ]
-    before = encoder(NUMERIC, CATEGORY, EVERYONE)
+    before = encoder(table(NUMERIC, CATEGORY), EVERYONE)
     encoder.embed.empty.add_(1)
-    for tokens, other in zip(before, encoder(NUMERIC, CATEGORY, EVERYONE), strict=True):
+    for tokens, other in zip(before, encoder(table(NUMERIC, CATEGORY), EVERYONE), strict=True):
         changed = (tokens != other).any(dim=2)[0]
         assert changed.tolist() == [False, False, True, False, True]
 
@@ -102,20 +109,20 @@ def test_an_empty_cell_is_seen_by_itself_alone() -> None:
 @torch.no_grad()
 def test_every_filled_cell_counts() -> None:
     encoder = tabular()
-    before = encoder(NUMERIC, CATEGORY, EVERYONE).shared[0, CLS]
+    before = encoder(table(NUMERIC, CATEGORY), EVERYONE).shared[0, CLS]
     for numeric, category in (
         (torch.tensor([[1.5, torch.nan]]), CATEGORY),
         (torch.tensor([[1.0, 0.0]]), CATEGORY),  # the mean is not an empty cell
         (NUMERIC, torch.tensor([[3, 0]])),
         (NUMERIC, torch.tensor([[2, 1]])),  # a level never seen is not an empty cell
     ):
-        assert not torch.equal(before, encoder(numeric, category, EVERYONE).shared[0, CLS])
+        assert not torch.equal(before, encoder(table(numeric, category), EVERYONE).shared[0, CLS])
 
 
 @torch.no_grad()
 def test_a_level_never_seen_is_its_column_alone() -> None:
     embed = tabular().embed
-    tokens, _ = embed(NUMERIC, torch.tensor([[1, 1]]))
+    tokens, _ = embed(*table_of(table(NUMERIC, torch.tensor([[1, 1]]))))
     torch.testing.assert_close(tokens[0, SHAPE], embed.norm(embed.column.weight[SHAPE]))
     torch.testing.assert_close(tokens[0, COLOUR], embed.norm(embed.column.weight[COLOUR]))
 
@@ -125,7 +132,7 @@ def test_columns_do_not_share_their_levels() -> None:
     # blue, red, flat, round, tall are codes 2, 3 and 2, 3, 4
     embed = tabular().embed
     assert embed.levels.weight.shape == (5, 16)
-    tokens, _ = embed(NUMERIC, torch.tensor([[3, 4]]))
+    tokens, _ = embed(*table_of(table(NUMERIC, torch.tensor([[3, 4]]))))
     expected = embed.norm(embed.levels.weight[[1, 4]] + embed.column.weight[[COLOUR, SHAPE]])
     torch.testing.assert_close(tokens[0, [COLOUR, SHAPE]], expected)
 
@@ -137,7 +144,7 @@ def test_tables_of_one_kind_of_column(schema: dict[str, Any], tokens: int) -> No
     encoder = tabular(**schema).train()
     numeric = torch.randn(3, 0 if "numeric" in schema else 2)
     category = torch.full((3, 0 if "category" in schema else 2), 2)
-    found = encoder(numeric, category, EVERYONE.expand(3))
+    found = encoder(table(numeric, category), EVERYONE.expand(3))
     assert found.shared.shape == (3, tokens, 16)
     found.shared.sum().backward()
     assert all(
@@ -147,7 +154,7 @@ def test_tables_of_one_kind_of_column(schema: dict[str, Any], tokens: int) -> No
 
 def test_a_column_without_levels_is_possible() -> None:
     encoder = tabular(category={"colour": [], "shape": ["flat"]})
-    assert encoder(NUMERIC, torch.tensor([[1, 2]]), EVERYONE).shared.isfinite().all()
+    assert encoder(table(NUMERIC, torch.tensor([[1, 2]])), EVERYONE).shared.isfinite().all()
 
 
 def assert_close(one: Tokens, other: Tokens, rows: torch.Tensor) -> None:
@@ -160,7 +167,7 @@ def test_skipping_absent_samples_gives_the_present_ones_the_same_tokens() -> Non
     batch = make_batch(MIXED)
     has_image, has_table = batch.available.unbind(dim=1)
     zeros, skip = tabular("zeros"), tabular("skip")
-    cells = (batch.numeric, batch.category, has_table)
+    cells = (batch, has_table)
     assert_close(zeros(*cells), skip(*cells), has_table)
     assert not skip(*cells).shared[~has_table].any()
     torch.manual_seed(0)

@@ -37,6 +37,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_sum, world_size
 from dfpl.encoders.config import PlainEncodersConfig
 from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
@@ -95,7 +96,9 @@ class Model(Method):
         super().__init__()
         c = self.config = config
         self.task_loss = "bce" if schema.task == "multilabel" else c.task_loss
-        self.image_encoder = PlainImageEncoder(c.image_network, c.width, c.encode_missing)
+        self.image_encoder = PlainImageEncoder(
+            c.image_network, c.width, c.encode_missing, schema.image_kind
+        )
         self.tabular_encoder = PlainTabularEncoder(
             schema, c.width, c.tabular_depth, c.tabular_heads, c.encode_missing
         )
@@ -124,8 +127,8 @@ class Model(Method):
     def _encode(self, batch: Batch) -> Float[Tensor, "B 2 D"]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         image = self.image_encoder(batch.image, has_image)
-        tabular = self.tabular_encoder(batch.numeric, batch.category, has_table)
-        return torch.stack([image.mean(dim=1), tabular.mean(dim=1)], dim=1)
+        tabular = self.tabular_encoder(batch, has_table)
+        return torch.stack([image.mean(dim=1), token_mean(tabular, valid_tokens(batch))], dim=1)
 
     def _dropped(self, available: Bool[Tensor, "B 2"]) -> Bool[Tensor, "B 2"]:
         if self.config.drop == "none":

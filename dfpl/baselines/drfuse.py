@@ -35,6 +35,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders import Tokens
 from dfpl.encoders.config import BranchedEncodersConfig
 from dfpl.encoders.image import ImageEncoder
+from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
@@ -140,7 +141,9 @@ class Model(Method):
         self.config = c = config
         self.task_loss = "bce" if schema.task == "multilabel" else config.task_loss
         D, C = config.width, schema.num_classes
-        self.image_encoder = ImageEncoder(c.image_network, c.image_split, D, c.encode_missing)
+        self.image_encoder = ImageEncoder(
+            c.image_network, c.image_split, D, c.encode_missing, schema.image_kind
+        )
         depth = (c.tabular_shared_depth, c.tabular_branch_depth)
         self.tabular_encoder = TabularEncoder(schema, D, depth, c.tabular_heads, c.encode_missing)
         self.project = nn.Sequential(
@@ -168,11 +171,12 @@ class Model(Method):
     def _encode(self, batch: Batch) -> tuple[Vectors, Vectors]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         image = self.image_encoder(batch.image, has_image)
-        tabular = self.tabular_encoder(batch.numeric, batch.category, has_table)
-        return self._vectors(image), self._vectors(tabular)
+        tabular = self.tabular_encoder(batch, has_table)
+        return self._vectors(image), self._vectors(tabular, valid_tokens(batch))
 
-    def _vectors(self, tokens: Tokens) -> Vectors:
-        return Vectors(self.project(tokens.shared.mean(dim=1)), tokens.specific.mean(dim=1))
+    def _vectors(self, tokens: Tokens, valid: Bool[Tensor, "B L"] | None = None) -> Vectors:
+        shared, specific = (token_mean(branch, valid) for branch in tokens)
+        return Vectors(self.project(shared), specific)
 
     def _slots(
         self, image: Vectors, tabular: Vectors, available: Bool[Tensor, "B 2"]

@@ -43,6 +43,7 @@ from dfpl.distributed import global_sum
 from dfpl.encoders import EncodeMissing
 from dfpl.encoders.config import PlainEncodersConfig
 from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
@@ -133,7 +134,7 @@ class Encoders(nn.Module):
     def __init__(self, config: Config, schema: Schema) -> None:
         super().__init__()
         D, missing = config.width, config.encode_missing
-        self.image = PlainImageEncoder(config.image_network, D, missing)
+        self.image = PlainImageEncoder(config.image_network, D, missing, schema.image_kind)
         self.tabular = PlainTabularEncoder(
             schema, D, config.tabular_depth, config.tabular_heads, missing
         )
@@ -153,8 +154,8 @@ class Encoders(nn.Module):
 
     def specific(self, batch: Batch) -> Float[Tensor, "B 2 D"]:
         image = self.image(batch.image, batch.available[:, IMAGE])
-        tabular = self.tabular(batch.numeric, batch.category, batch.available[:, TABULAR])
-        return torch.stack([image.mean(dim=1), tabular.mean(dim=1)], dim=1)
+        tabular = self.tabular(batch, batch.available[:, TABULAR])
+        return torch.stack([image.mean(dim=1), token_mean(tabular, valid_tokens(batch))], dim=1)
 
     def of_nothing(self, batch: Batch) -> Float[Tensor, "2 D"]:
         """The specific features of modalities that are absent; as many inputs as in `batch`."""

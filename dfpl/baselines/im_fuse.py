@@ -37,6 +37,7 @@ from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders.config import PlainEncodersConfig
 from dfpl.encoders.image import PlainImageEncoder, count_tokens
+from dfpl.encoders.series import seen_by_all, token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import Choice, FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
@@ -87,12 +88,15 @@ class Model(Method):
         super().__init__()
         c = self.config = config
         self.task_loss = "bce" if schema.task == "multilabel" else c.task_loss
-        self.image_encoder = PlainImageEncoder(c.image_network, c.width, c.encode_missing)
+        self.image_encoder = PlainImageEncoder(
+            c.image_network, c.width, c.encode_missing, schema.image_kind
+        )
         self.tabular_encoder = PlainTabularEncoder(
             schema, c.width, c.tabular_depth, c.tabular_heads, c.encode_missing
         )
-        cells = 1 + count_tokens(c.image_network, schema.image_size)
-        self.lengths = even(cells, len(schema.numeric) + len(schema.category))
+        cells = 1 + count_tokens(c.image_network, schema.image_size, schema.image_kind)
+        columns = len(schema.numeric) + len(schema.category) + schema.steps
+        self.lengths = even(cells, columns)
         self.noise = StepNoise()
         image_length, tabular_length = self.lengths
         self.image_layer = PositionedLayer(image_length, c.width, c.tabular_heads, c.dropout)
@@ -105,11 +109,11 @@ class Model(Method):
         self.unimodal = nn.Linear(c.width, schema.num_classes)
 
     def forward(self, batch: Batch) -> Output:
-        image, tabular = self._encode(batch)
+        image, tabular, valid = self._encode(batch)
         return Output(
-            self._fuse(image, tabular, self._dropped(batch.available)),
+            self._fuse(image, tabular, valid, self._dropped(batch.available)),
             self.unimodal(image.mean(dim=1)),
-            self.unimodal(tabular.mean(dim=1)),
+            self.unimodal(token_mean(tabular, valid)),
         )
 
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
@@ -120,16 +124,26 @@ class Model(Method):
             for state, available in STATES.items()
         }
 
-    def _encode(self, batch: Batch) -> tuple[Float[Tensor, "B I D"], Float[Tensor, "B T D"]]:
-        """The tokens of each modality after its own layer."""
+    def _encode(
+        self, batch: Batch
+    ) -> tuple[Float[Tensor, "B I D"], Float[Tensor, "B T D"], Bool[Tensor, "B T"] | None]:
+        """The tokens of each modality after its own layer, and which of the table's are valid."""
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         cells = self.image_encoder(batch.image, has_image)
-        columns = self.tabular_encoder(batch.numeric, batch.category, has_table)[:, 1:]  # no CLS
+        columns = self.tabular_encoder(batch, has_table)[:, 1:]  # no CLS
         image = average_to(torch.cat([cells.mean(dim=1, keepdim=True), cells], 1), self.lengths[0])
+        valid = valid_tokens(batch)
+        if valid is not None:
+            valid = valid[:, 1:]
+            columns = columns.where(valid[..., None], 0.0)
         tabular = average_to(columns, self.lengths[1])
+        if valid is not None:
+            share = average_to(valid[..., None].to(columns.dtype), self.lengths[1])  # of its window
+            tabular, valid = tabular / share.where(share > 0, 1.0), share[..., 0] > 0
         return (
             self.image_layer(image, self.noise, _IMAGE),
-            self.tabular_layer(tabular, self.noise, _TABULAR),
+            self.tabular_layer(tabular, self.noise, _TABULAR, valid),
+            valid,
         )
 
     def _dropped(self, available: Bool[Tensor, "B 2"]) -> Bool[Tensor, "B 2"]:
@@ -142,11 +156,13 @@ class Model(Method):
         self,
         image: Float[Tensor, "B I D"],
         tabular: Float[Tensor, "B T D"],
+        valid: Bool[Tensor, "B T"] | None,
         available: Bool[Tensor, "B 2"],
     ) -> Float[Tensor, "B C"]:
         there = available[:, :, None, None]
+        has_token = there[:, TABULAR] if valid is None else there[:, TABULAR] & valid[..., None]
         image = self._filled(torch.where(there[:, IMAGE], image, 0.0))
-        tabular = self._filled(torch.where(there[:, TABULAR], tabular, 0.0))
+        tabular = self._filled(torch.where(has_token, tabular, 0.0))
         query = self.query.expand(len(image), -1, -1)
         fused = self.fusion(interleave(image, tabular, query))[:, 2::3]
         fused = self.fused_layer(fused, self.noise, _FUSED)
@@ -186,10 +202,13 @@ class PositionedLayer(TransformerBlock):
         self.dropout = dropout
 
     def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
-        self, tokens: Float[Tensor, "B L D"], noise: StepNoise, purpose: int
+        self,
+        tokens: Float[Tensor, "B L D"],
+        noise: StepNoise,
+        purpose: int,
+        valid: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        B, L, _ = tokens.shape
-        visible = torch.ones(B, L, L, dtype=torch.bool, device=tokens.device)
+        visible = seen_by_all(tokens, valid)
         tokens = tokens + self.position
         attended = self._attend(self.attention_norm(tokens), visible)
         tokens = tokens + self._drop(attended, noise, purpose)

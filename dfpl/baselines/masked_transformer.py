@@ -22,6 +22,7 @@ from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders.image import PlainImageEncoder, count_tokens
+from dfpl.encoders.series import valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import IntRange
 from dfpl.losses import task_loss
@@ -50,11 +51,14 @@ class Model(Method):
         super().__init__()
         c = self.config = config
         self.task_loss = "bce" if schema.task == "multilabel" else c.task_loss
-        self.image_encoder = PlainImageEncoder(c.image_network, c.width, c.encode_missing)
+        self.image_encoder = PlainImageEncoder(
+            c.image_network, c.width, c.encode_missing, schema.image_kind
+        )
         self.tabular_encoder = PlainTabularEncoder(
             schema, c.width, c.tabular_depth, c.tabular_heads, c.encode_missing
         )
-        self.position = _parameter(count_tokens(c.image_network, schema.image_size), c.width)
+        cells = count_tokens(c.image_network, schema.image_size, schema.image_kind)
+        self.position = _parameter(cells, c.width)
         self.modality = _parameter(2, c.width)
         self.cls = _parameter(1, c.width)
         self.blocks = nn.ModuleList(
@@ -64,20 +68,21 @@ class Model(Method):
         self.classifier = nn.Linear(c.width, schema.num_classes)
 
     def forward(self, batch: Batch) -> Output:
-        return Output(self._fuse(*self._encode(batch), batch.available))
+        return Output(self._fuse(*self._encode(batch), batch.available, valid_tokens(batch)))
 
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, the transformer three times: tokens do not see the other modality before
         it."""
-        sides = self._encode(batch)
+        sides, valid = self._encode(batch), valid_tokens(batch)
         return {
-            state: self._fuse(*sides, left) for state, left in each_state(batch.available).items()
+            state: self._fuse(*sides, left, valid)
+            for state, left in each_state(batch.available).items()
         }
 
     def _encode(self, batch: Batch) -> tuple[Float[Tensor, "B I D"], Float[Tensor, "B T D"]]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         image = self.image_encoder(batch.image, has_image)
-        tabular = self.tabular_encoder(batch.numeric, batch.category, has_table)
+        tabular = self.tabular_encoder(batch, has_table)
         return image + self.position + self.modality[IMAGE], tabular + self.modality[TABULAR]
 
     def _fuse(
@@ -85,9 +90,10 @@ class Model(Method):
         image: Float[Tensor, "B I D"],
         tabular: Float[Tensor, "B T D"],
         available: Bool[Tensor, "B 2"],
+        valid: Bool[Tensor, "B T"] | None = None,
     ) -> Float[Tensor, "B C"]:
         tokens = torch.cat([self.cls.expand(len(image), 1, -1), image, tabular], dim=1)
-        visible = visible_tokens(available, image.shape[1], tabular.shape[1])
+        visible = visible_tokens(available, image.shape[1], tabular.shape[1], valid)
         for block in self.blocks:
             tokens = block(tokens, visible)
         return self.classifier(self.norm(tokens[:, 0]))
@@ -97,13 +103,19 @@ class Model(Method):
 
 
 def visible_tokens(
-    available: Bool[Tensor, "B 2"], num_image: int, num_tabular: int
+    available: Bool[Tensor, "B 2"],
+    num_image: int,
+    num_tabular: int,
+    valid: Bool[Tensor, "B T"] | None = None,
 ) -> Bool[Tensor, "B N N"]:
-    """Which token may look at which: at the class token, and at those of available modalities."""
+    """Which token may look at which: at the class token, and at those of available modalities,
+    of the table's at the valid ones (None: all)."""
     B, N = len(available), 1 + num_image + num_tabular
     parts = available.new_ones(B, 1), *available.split(1, dim=1)
     lengths = (1, num_image, num_tabular)
     keys = [part.expand(B, length) for part, length in zip(parts, lengths, strict=True)]
+    if valid is not None:
+        keys[2] = keys[2] & valid
     return torch.cat(keys, dim=1)[:, None].expand(B, N, N)
 
 

@@ -35,6 +35,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.encoders import Tokens
 from dfpl.encoders.config import BranchedEncodersConfig
 from dfpl.encoders.image import ImageEncoder
+from dfpl.encoders.series import seen_by_all, token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss
@@ -100,12 +101,13 @@ class SharedHead(nn.Module):
                 nn.Linear(width, 2 * width), nn.ReLU(), nn.Linear(2 * width, width)
             )
 
-    def forward(self, tokens: Float[Tensor, "B L D"]) -> Float[Tensor, "B D"]:
+    def forward(
+        self, tokens: Float[Tensor, "B L D"], valid: Bool[Tensor, "B L"] | None = None
+    ) -> Float[Tensor, "B D"]:
+        """`valid`: which tokens are read; None: all."""
         if self.block is None:
-            return self.maps(tokens.mean(dim=1))
-        B, L, _ = tokens.shape
-        visible = torch.ones(B, L, L, dtype=torch.bool, device=tokens.device)
-        return self.block(tokens, visible).mean(dim=1)
+            return self.maps(token_mean(tokens, valid))
+        return token_mean(self.block(tokens, seen_by_all(tokens, valid)), valid)
 
 
 class ResidualFusion(nn.Module):
@@ -135,7 +137,9 @@ class Model(Method):
         self.config = c = config
         self.task_loss = "bce" if schema.task == "multilabel" else config.task_loss
         D = config.width
-        self.image_encoder = ImageEncoder(c.image_network, c.image_split, D, c.encode_missing)
+        self.image_encoder = ImageEncoder(
+            c.image_network, c.image_split, D, c.encode_missing, schema.image_kind
+        )
         depth = (c.tabular_shared_depth, c.tabular_branch_depth)
         self.tabular_encoder = TabularEncoder(schema, D, depth, c.tabular_heads, c.encode_missing)
         self.shared_head = SharedHead(c.shared_head, D, c.tabular_heads)
@@ -162,11 +166,11 @@ class Model(Method):
     def _encode(self, batch: Batch) -> tuple[Features, Features]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         image = self.image_encoder(batch.image, has_image)
-        tabular = self.tabular_encoder(batch.numeric, batch.category, has_table)
-        return self._features(image), self._features(tabular)
+        tabular = self.tabular_encoder(batch, has_table)
+        return self._features(image), self._features(tabular, valid_tokens(batch))
 
-    def _features(self, tokens: Tokens) -> Features:
-        return Features(self.shared_head(tokens.shared), tokens.specific.mean(dim=1))
+    def _features(self, tokens: Tokens, valid: Bool[Tensor, "B L"] | None = None) -> Features:
+        return Features(self.shared_head(tokens.shared, valid), token_mean(tokens.specific, valid))
 
     def _classify(
         self, image: Features, tabular: Features, available: Bool[Tensor, "B 2"]

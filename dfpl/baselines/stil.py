@@ -28,6 +28,7 @@ image, table.
 from typing import Annotated, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -41,6 +42,7 @@ from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_sum
 from dfpl.encoders.config import PlainEncodersConfig
 from dfpl.encoders.image import PlainImageEncoder
+from dfpl.encoders.series import seen_by_all, token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
@@ -91,6 +93,8 @@ class Features(NamedTuple):
     specific: Float[Tensor, "B L D"]
     """One vector per token."""
     shared: Float[Tensor, "B D"]
+    valid: Bool[Tensor, "B L"] | None = None
+    """Which tokens are no padding; None: all."""
 
 
 class Side(NamedTuple):
@@ -126,13 +130,18 @@ class Modality(nn.Module):
         self.contrasted = nn.Linear(width, CONTRASTED)
         self.estimator = two_maps(width)
 
-    def features(self, tokens: Float[Tensor, "B L D"], whole: Float[Tensor, "B D"]) -> Features:
+    def features(
+        self,
+        tokens: Float[Tensor, "B L D"],
+        whole: Float[Tensor, "B D"],
+        valid: Bool[Tensor, "B L"] | None = None,
+    ) -> Features:
         """`whole`: one vector for all tokens."""
-        return Features(self.specific(tokens), self.shared(whole))
+        return Features(self.specific(tokens), self.shared(whole), valid)
 
     def side(self, features: Features, fused: Float[Tensor, "B D"]) -> Side:
         logits = self.classifier(torch.cat([fused, features.shared], dim=1))
-        estimates = self._estimates(features.specific.mean(dim=1))
+        estimates = self._estimates(token_mean(features.specific, features.valid))
         return Side(logits, features.shared, self.contrasted(features.shared), *estimates)
 
     def _estimates(
@@ -196,7 +205,9 @@ class Model(Method):
         c = self.config = config
         D, C = c.width, schema.num_classes
         self.task_loss = "bce" if schema.task == "multilabel" else c.task_loss
-        self.image_encoder = PlainImageEncoder(c.image_network, D, c.encode_missing)
+        self.image_encoder = PlainImageEncoder(
+            c.image_network, D, c.encode_missing, schema.image_kind
+        )
         self.tabular_encoder = PlainTabularEncoder(
             schema, D, c.tabular_depth, c.tabular_heads, c.encode_missing
         )
@@ -229,10 +240,11 @@ class Model(Method):
         """The shared vectors are of the mean of the image's cells, and of the table's CLS."""
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]
         cells = self.image_encoder(batch.image, has_image)
-        columns = self.tabular_encoder(batch.numeric, batch.category, has_table)
+        columns, valid = self.tabular_encoder(batch, has_table), valid_tokens(batch)
+        valid = None if valid is None else valid[:, 1:]
         return (
             self.image.features(cells, cells.mean(dim=1)),
-            self.tabular.features(columns[:, 1:], columns[:, 0]),
+            self.tabular.features(columns[:, 1:], columns[:, 0], valid),
         )
 
     def _fuse(
@@ -248,8 +260,13 @@ class Model(Method):
         )
         there = torch.cat([available.new_ones(len(available), 1), available], dim=1)  # (B, 3)
         tokens = torch.cat(parts, dim=1)
-        tokens = self.layer(tokens, what_is_seen(stream, there), stream, self.noise)
-        means = [part.mean(dim=1) for part in tokens.split(lengths, dim=1)]
+        visible, valid = what_is_seen(stream, there), tabular.valid
+        if valid is not None:
+            valid = F.pad(valid, (len(stream) - lengths[2], 0), value=True)
+            visible = visible & seen_by_all(tokens, valid)
+        tokens = self.layer(tokens, visible, stream, self.noise)
+        streams = zip(tokens.split(lengths, dim=1), (None, None, tabular.valid), strict=True)
+        means = [token_mean(*part) for part in streams]
         return torch.where(there[..., None], torch.stack(means, dim=1), 0.0)
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Float[Tensor, ""]]:

@@ -45,6 +45,7 @@ from dfpl.data.packed import UNSEEN, Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_rows, global_sum
 from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
+from dfpl.encoders.series import seen_by_all, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder, check_heads, initialise
 from dfpl.fields import FloatRange, IntRange
 from dfpl.losses import task_loss
@@ -140,7 +141,7 @@ class Model(Method):
         self.native = c.variant == "native"
         self.task_loss = "bce" if schema.task == "multilabel" else c.task_loss
         missing = "skip" if self.native else "zeros"
-        self.image_encoder = PlainImageEncoder(c.image_network, c.width, missing)
+        self.image_encoder = PlainImageEncoder(c.image_network, c.width, missing, schema.image_kind)
         self.tabular_encoder = PlainTabularEncoder(
             schema, c.width, c.tabular_depth, c.tabular_heads, "zeros"
         )
@@ -161,57 +162,66 @@ class Model(Method):
             self.heads.requires_grad_(self.pretrains)
 
     def forward(self, batch: Batch) -> Output:
-        image, cells = self._image(batch), self._cells(batch)
+        image, table = self._image(batch), self._table(batch)
         if self.pretrains and self.training:
-            return self._pretrain(image, cells, batch.available)
-        joint = self.fusion(self._columns(cells), image, self._read(batch.available))
+            return self._pretrain(image, table)
+        read = self._read(batch.available)
+        joint = self.fusion(self._columns(table), image, read, valid_tokens(table))
         return Output(self.classifier(joint[:, 0]), None)
 
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, and once for an absent image and table, the rest three times."""
         nothing = Batch(*(values.new_zeros(1, *values.shape[1:]) for values in batch))
         images = self._image(nothing).expand(len(batch.label), -1, -1), self._image(batch)
-        columns = (self._columns(self._cells(part)) for part in (nothing, batch))
+        given = [self._table(part) for part in (nothing, batch)]
+        columns = (self._columns(table) for table in given)
         tables = [tokens.expand(len(batch.label), -1, -1) for tokens in columns]
+        valid = [valid_tokens(table) for table in given]
         logits = {}
         for state, available in STATES.items():
             read = self._read(batch.available & batch.available.new_tensor(available))
-            joint = self.fusion(tables[available[TABULAR]], images[available[IMAGE]], read)
+            has_image, has_table = available
+            joint = self.fusion(tables[has_table], images[has_image], read, valid[has_table])
             logits[state] = self.classifier(joint[:, 0])
         return logits
 
     def _image(self, batch: Batch) -> Float[Tensor, "B I D"]:
         return self.image_encoder(batch.image, batch.available[:, IMAGE])
 
-    def _cells(self, batch: Batch) -> Float[Tensor, "B N"]:
-        """All cells of the table, those of an absent one as the variant says."""
+    def _table(self, batch: Batch) -> Batch:
+        """The same with what the variant says in place of each absent table; of a time series that
+        is zeros, or no step."""
+        has_table = batch.available[:, TABULAR]
         cells = cells_of(batch.numeric, batch.category)
-        return torch.where(batch.available[:, TABULAR, None], cells, self.absent)
+        table = self._with_cells(batch, torch.where(has_table[:, None], cells, self.absent))
+        steps = 0 if self.native else batch.series.shape[1]
+        return table._replace(
+            series=batch.series.where(has_table[:, None, None], 0.0),
+            length=batch.length.where(has_table, steps),
+        )
 
-    def _columns(self, cells: Float[Tensor, "B N"]) -> Float[Tensor, "B L D"]:
+    def _with_cells(self, batch: Batch, cells: Float[Tensor, "B N"]) -> Batch:
         numeric, category = table_of(cells, len(self.tabular_encoder.embed.offsets))
-        everyone = torch.ones(len(cells), dtype=torch.bool, device=cells.device)
-        return self.tabular_encoder(numeric, category, everyone)
+        return batch._replace(numeric=numeric, category=category)
+
+    def _columns(self, table: Batch) -> Float[Tensor, "B L D"]:
+        return self.tabular_encoder(table, torch.ones_like(table.available[:, TABULAR]))
 
     def _read(self, available: Bool[Tensor, "B 2"]) -> Bool[Tensor, " B"]:
         """Whose image the table attends to."""
         return available[:, IMAGE] if self.native else torch.ones_like(available[:, IMAGE])
 
-    def _pretrain(
-        self,
-        image: Float[Tensor, "B I D"],
-        cells: Float[Tensor, "B N"],
-        available: Bool[Tensor, "B 2"],
-    ) -> Output:
+    def _pretrain(self, image: Float[Tensor, "B I D"], table: Batch) -> Output:
         """Three pairs of each sample through the fusion, then its masked table with its image."""
         assert self.heads
+        cells, available = cells_of(table.numeric, table.category), table.available
         B, N = cells.shape
         paired, has_table = available.all(dim=1), available[:, TABULAR]
         read = self._read(available)
         uniform = self.heads.noise.uniform
         chosen = choose_columns(uniform(B, (N,), _CORRUPTED), num_corrupted(N))
         corrupted = corrupt(cells, has_table, chosen, uniform(B, (N,), _DONOR))
-        columns = self._columns(corrupted)
+        columns = self._columns(self._with_cells(table, corrupted))
         vectors = self.heads.image(image.mean(dim=1)), self.heads.tabular(columns[:, 0])
         drawn = draw_negatives(*vectors, paired, uniform(B, (2,), _NEGATIVE), TEMPERATURE)
         tables = torch.cat([columns, columns, global_rows(columns)[drawn[:, 0]]])
@@ -219,7 +229,8 @@ class Model(Method):
         joint = self.fusion(tables, images, read.repeat(3))[:, 0]
         matching = self.heads.matching(joint).view(3, B, 2).transpose(0, 1)
         masked = choose_columns(uniform(B, (N,), _MASKED), num_masked(N))
-        rest = self.fusion(self._columns(cells.masked_fill(masked, torch.nan)), image, read)
+        hidden = self._with_cells(table, cells.masked_fill(masked, torch.nan))
+        rest = self.fusion(self._columns(hidden), image, read)
         levels, numbers = self.heads.cells(rest)
         found = Pretraining(*vectors, matching, levels, numbers, masked)
         return Output(self.classifier(joint[:B]), found)
@@ -270,11 +281,12 @@ class MultimodalEncoder(nn.Module):
         columns: Float[Tensor, "B L D"],
         image: Float[Tensor, "B I D"],
         read: Bool[Tensor, " B"],
+        valid: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        """`read`: whose image is attended to."""
+        """`read`: whose image is attended to. `valid`: which tokens of the table are; None: all."""
         image = self.image_norm(image)
         for layer in self.layers:
-            columns = layer(columns, image, read)
+            columns = layer(columns, image, read, valid)
         return self.norm(columns)
 
 
@@ -296,9 +308,9 @@ class MultimodalLayer(TransformerBlock):
         tokens: Float[Tensor, "B L D"],
         image: Float[Tensor, "B I D"],
         read: Bool[Tensor, " B"],
+        valid: Bool[Tensor, "B L"] | None = None,
     ) -> Float[Tensor, "B L D"]:
-        B, L, _ = tokens.shape
-        visible = torch.ones(1, L, L, dtype=torch.bool, device=tokens.device).expand(B, -1, -1)
+        visible = seen_by_all(tokens, valid)
         tokens = tokens + self._attend(self.attention_norm(tokens), visible)
         seen = self._attend_to(image, self.cross_norm(tokens))
         tokens = tokens + seen.where(read[:, None, None], 0.0)

@@ -17,6 +17,8 @@ from torch import Tensor
 from dfpl.config import AugmentConfig
 
 NUM_DRAWS = 9  # flip, area, aspect, two of position, angle, brightness, contrast, saturation
+GAMMA = 1.5
+"""`colour` 0.2 lets the gamma of a volume go from exp(-0.3) to exp(0.3)."""
 _GREY = (0.299, 0.587, 0.114)
 
 
@@ -76,3 +78,42 @@ def _recolour(
     image.sub_(grey).mul_(saturation).add_(grey)
     middle = grey.mean(dim=(2, 3), keepdim=True)
     return image.sub_(middle).mul_(contrast).add_(middle).clamp_(0, 1)
+
+
+def augment_volume(
+    image: Float[Tensor, "B 1 S S S"], draws: Float[Tensor, "B 9"], config: AugmentConfig
+) -> Float[Tensor, "B 1 S S S"]:
+    """Mirror, scale, rotate and change the contrast of volumes with values in [0, 1].
+
+    The same config means: `flip` along each axis; the middle cube of `crop` of the volume, or
+    more, is scaled up; `rotation` about each axis; gamma = exp(g), |g| <= 1.5 `colour`.
+    """
+    if config.flip or config.crop < 1 or config.rotation:
+        grid = F.affine_grid(_affine_3d(draws, config), list(image.shape), align_corners=False)
+        image = F.grid_sample(image, grid, padding_mode="border", align_corners=False)
+    if not config.colour:
+        return image
+    gamma = torch.exp((2 * draws[:, 7] - 1) * GAMMA * config.colour)
+    return image.clamp(0, 1) ** gamma.view(-1, 1, 1, 1, 1)
+
+
+def _affine_3d(draws: Float[Tensor, "B 9"], config: AugmentConfig) -> Float[Tensor, "B 3 4"]:
+    """Where each output voxel comes from: scaled, mirrored, rotated about each axis."""
+    flips, area, angles = draws[:, :3], draws[:, 3], draws[:, 4:7]
+    side = (config.crop + (1 - config.crop) * area) ** (1 / 3)
+    scale = side[:, None] * torch.where(flips < config.flip, -1.0, 1.0)
+    radians = (2 * angles - 1) * config.rotation * torch.pi / 180
+    turned = torch.diag_embed(scale)
+    for axis in range(3):
+        turned = _rotation(radians[:, axis], axis) @ turned
+    return F.pad(turned, (0, 1))
+
+
+def _rotation(radians: Float[Tensor, " B"], axis: int) -> Float[Tensor, "B 3 3"]:
+    """Turn in the plane of the two other axes."""
+    found = torch.zeros(len(radians), 3, 3, device=radians.device, dtype=radians.dtype)
+    first, second = (other for other in range(3) if other != axis)
+    found[:, axis, axis] = 1.0
+    found[:, first, first] = found[:, second, second] = radians.cos()
+    found[:, first, second], found[:, second, first] = -radians.sin(), radians.sin()
+    return found

@@ -2,7 +2,7 @@
 
 A thread reads batches into memory ahead of their use; the rest is done on the device.
 
-Dimensions: as in `batch`; R of the B samples have an image.
+Dimensions: as in `batch`; R of the B samples have an image, H x W x E pixels (E = 3, or a depth).
 """
 
 import time
@@ -19,7 +19,7 @@ from pydantic import Field
 from torch import Tensor
 
 from dfpl.config import AugmentConfig
-from dfpl.data.augment import augment, sample_keys, uniforms
+from dfpl.data.augment import augment, augment_volume, sample_keys, uniforms
 from dfpl.data.batch import Batch, layout
 from dfpl.data.packed import UNSEEN, PackedDataset, Split
 from dfpl.data.scenario import IMAGE, TABULAR, Scenario
@@ -28,6 +28,12 @@ from dfpl.fields import Config
 AHEAD = 2  # batches that are read while one is in use
 NOTHING = AugmentConfig(flip=0.0, crop=1.0, rotation=0.0, colour=0.0)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, as encoders expect
+EXTREME = 10.0
+"""A standardised number of a time series that is farther from 0 counts as an error of entry: it
+becomes 0, as in the MIMIC-III benchmark (Harutyunyan et al. 2019)."""
+CLIPPED = 0.001
+"""Share of the numbers of a channel, at each end, that its mean and deviation take for the nearest
+of the others."""
 
 
 class Statistics(Config):
@@ -39,6 +45,10 @@ class Statistics(Config):
     """Of each numeric column; 1 where the column does not vary."""
     seen: list[list[bool]]
     """For each categorical column, which codes occur."""
+    series_mean: list[float] = Field(default_factory=list)
+    """Of each channel of the time series; 0 for a flag."""
+    series_std: list[Annotated[float, Field(gt=0)]] = Field(default_factory=list)
+    """Of each channel of the time series; 1 for a flag, and where it does not vary."""
 
     def numbers(self, numeric: np.ndarray) -> np.ndarray:
         """Standardise; empty cells stay NaN."""
@@ -52,6 +62,13 @@ class Statistics(Config):
             known = np.array(seen)[found[:, column]] | (found[:, column] == 0)
             found[:, column] = np.where(known, found[:, column], UNSEEN)
         return found
+
+    def steps(self, series: np.ndarray, length: np.ndarray) -> np.ndarray:
+        """Standardise time series; what is no number that can be, and all padding, is 0."""
+        mean, std = (np.array(x, np.float32) for x in (self.series_mean, self.series_std))
+        found = (series - mean) / std if series.shape[2] else series
+        valid = np.arange(series.shape[1]) < length[:, None]
+        return np.where(valid[..., None] & (np.abs(found) <= EXTREME), found, np.float32(0))
 
 
 @dataclass(frozen=True)
@@ -79,24 +96,45 @@ class View:
         mean = np.nansum(numeric, axis=0) / filled
         std = np.sqrt(np.nansum((numeric - mean) ** 2, axis=0) / filled)
         sizes = self.packed.schema.category_sizes
+        series = _series_statistics(self.packed, self.rows[self.available[:, TABULAR]])
         seen = [np.bincount(category[:, i], minlength=size) > 0 for i, size in enumerate(sizes)]
         return Statistics(
             mean=mean.tolist(),
             std=np.where(std > 0, std, 1.0).tolist(),
             seen=[column.tolist() for column in seen],
+            series_mean=[mean for mean, _ in series],
+            series_std=[std for _, std in series],
         )
+
+
+def _series_statistics(packed: PackedDataset, rows: np.ndarray) -> list[tuple[float, float]]:
+    """Mean and deviation of each channel over the valid steps, extremes clipped."""
+    series, length = packed.time_series(rows)
+    valid = np.arange(series.shape[1]) < length[:, None]
+    found = []
+    for at, kind in enumerate(packed.schema.series.values()):
+        values = series[..., at][valid].astype(np.float64)
+        if kind == "flag" or not len(values):
+            found.append((0.0, 1.0))
+            continue
+        clipped = values.clip(*np.quantile(values, [CLIPPED, 1 - CLIPPED]))
+        std = float(clipped.std())
+        found.append((float(clipped.mean()), std if std > 0 else 1.0))
+    return found
 
 
 class Piece(NamedTuple):
     """What was read of a batch; its pictures are made from this on the device."""
 
-    pixels: UInt8[Tensor, "R H W 3"]
+    pixels: UInt8[Tensor, "R H W E"]
     place: Int[Tensor, " R"]
     """Where in the batch each picture belongs."""
     draws: Float[Tensor, "R 9"]
     """Random numbers of the augmentation."""
     numeric: Float[Tensor, "B Fn"]
     category: Int[Tensor, "B Fc"]
+    series: Float[Tensor, "B T Fs"]
+    length: Int[Tensor, " B"]
     available: Bool[Tensor, "B 2"]
     label: Int[Tensor, " B"] | Float[Tensor, "B C"]
 
@@ -129,6 +167,7 @@ class Loader:
         self._mean, self._std = (
             torch.tensor(x, device=device).view(1, 3, 1, 1) for x in (_MEAN, _STD)
         )
+        self.volumes = view.packed.schema.image_kind == "volume"
 
     @property
     def steps(self) -> int:
@@ -179,6 +218,8 @@ class Loader:
             image=self._images(here, config),
             numeric=here.numeric,
             category=here.category,
+            series=here.series,
+            length=here.length,
             available=here.available,
             label=here.label,
         )
@@ -207,24 +248,40 @@ class Loader:
         finally:
             self.waited_s += time.perf_counter() - start
 
-    def _images(self, piece: Piece, config: AugmentConfig) -> Float[Tensor, "B 3 H W"]:
-        image = piece.pixels.permute(0, 3, 1, 2).float().div_(255)
+    def _images(
+        self, piece: Piece, config: AugmentConfig
+    ) -> Float[Tensor, "B 3 H W"] | Float[Tensor, "B 1 S S S"]:
+        pixels = piece.pixels[:, None] if self.volumes else piece.pixels.permute(0, 3, 1, 2)
+        image = pixels.float().div_(255)
         if len(image):
-            image = augment(image, piece.draws, config)
-        image = image.sub_(self._mean).div_(self._std)
+            image = (augment_volume if self.volumes else augment)(image, piece.draws, config)
+        image = self._standardised(image)
         shape = (len(piece.available), *image.shape[1:])
+        memory_format = layout(self.device, image.dim())
         if image.shape == shape:
-            return image.contiguous(memory_format=layout(self.device))
-        batch = torch.empty(shape, device=self.device, memory_format=layout(self.device))
+            return image.contiguous(memory_format=memory_format)
+        batch = torch.empty(shape, device=self.device, memory_format=memory_format)
         return batch.zero_().index_copy_(0, piece.place, image)
+
+    def _standardised(self, image: Tensor) -> Tensor:
+        """Pictures by ImageNet's mean and deviation of each colour; a volume by its own."""
+        if self.volumes:
+            inner = tuple(range(1, image.dim()))
+            std, mean = torch.std_mean(image, dim=inner, keepdim=True)
+            return image.sub_(mean).div_(std.clamp(min=1e-3))
+        return image.sub_(self._mean).div_(self._std)
 
     def _tables(
         self, rows: Int[np.ndarray, " B"], present: Bool[np.ndarray, " B"]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         schema = self.view.packed.schema
         numeric = np.zeros((len(rows), len(schema.numeric)), dtype=np.float32)
         category = np.zeros((len(rows), len(schema.category)), dtype=np.int64)
         numbers, codes = self.view.packed.tables(rows[present])
         numeric[present] = self.statistics.numbers(numbers)
         category[present] = self.statistics.codes(codes)
-        return numeric, category
+        series = np.zeros((len(rows), schema.steps, len(schema.series)), dtype=np.float32)
+        length = np.zeros(len(rows), dtype=np.int64)
+        steps, length[present] = self.view.packed.time_series(rows[present])
+        series[present] = self.statistics.steps(steps, length[present])
+        return numeric, category, series, length

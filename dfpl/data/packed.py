@@ -1,8 +1,10 @@
 """A data set as arrays on disk, memory-mapped, with the facts that models and tables need.
 
-On disk: `image.npy` (N, H, W, 3) uint8, `numeric.npy` (N, Fn) float32 with NaN for an empty
-cell, `category.npy` (N, Fc) int32, `label.npy` (N,) int64 or (N, C) float32, `sample.parquet`
-(id, group, split, has_image, has_table), `dropped.parquet` (id, reason), `schema.json`.
+On disk: `image.npy` (N, S, S, 3) uint8, of volumes (N, S, S, S); `numeric.npy` (N, Fn) float32
+with NaN for an empty cell, `category.npy` (N, Fc) int32, `label.npy` (N,) int64 or (N, C) float32;
+where there are time series, `series.npy` (N, T, Fs) float32 and `length.npy` (N,) int64, the valid
+steps; `sample.parquet` (id, group, split, has_image, has_table), `dropped.parquet` (id, reason),
+`schema.json`.
 """
 
 import hashlib
@@ -13,7 +15,7 @@ from typing import Annotated, Literal
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Float32, Int, Int64, UInt8
 from pydantic import Field
 
 from dfpl.data.raw import ChannelKind, ImageKind
@@ -25,6 +27,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 EMPTY, UNSEEN = 0, 1  # category codes: an empty cell, a level that training never showed
 FORMAT = 1
 ARRAYS = ("image", "numeric", "category", "label")
+SERIES = ("series", "length")
 
 
 class Schema(Config):
@@ -58,6 +61,12 @@ class Schema(Config):
         return len(self.class_names)
 
     @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Of one image as it is packed."""
+        size = self.image_size
+        return (size, size, 3 if self.image_kind == "picture" else size)
+
+    @property
     def category_sizes(self) -> list[int]:
         """Number of codes of each categorical column, the two special ones included."""
         return [len(levels) + 2 for levels in self.category.values()]
@@ -69,15 +78,19 @@ class DataError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class PackedDataset:
-    """Arrays of one data set. Pixels and cells are read only through `images` and `tables`."""
+    """Arrays of one data set. What a sample holds is read only through `images`, `tables` and
+    `time_series`."""
 
     schema: Schema
-    image: UInt8[np.ndarray, "N H W 3"]
+    image: UInt8[np.ndarray, "N H W E"]
+    """E: 3 colours of a picture, or the depth of a volume."""
     numeric: Float[np.ndarray, "N Fn"]
     category: Int[np.ndarray, "N Fc"]
     label: Int[np.ndarray, " N"] | Float[np.ndarray, "N C"]
     sample: pd.DataFrame
     """One row per sample: id, group, split, has_image, has_table."""
+    series: Float32[np.ndarray, "N T Fs"] | None = None
+    length: Int64[np.ndarray, " N"] | None = None
 
     def __len__(self) -> int:
         return len(self.sample)
@@ -93,7 +106,7 @@ class PackedDataset:
         """Which modality each sample has by nature, before any scenario hides one."""
         return self.sample[["has_image", "has_table"]].to_numpy(dtype=bool)[rows]
 
-    def images(self, rows: Int[np.ndarray, " R"]) -> UInt8[np.ndarray, "R H W 3"]:
+    def images(self, rows: Int[np.ndarray, " R"]) -> UInt8[np.ndarray, "R H W E"]:
         """Read the pixels of these samples, and of no other."""
         return self.image[rows]
 
@@ -102,6 +115,14 @@ class PackedDataset:
     ) -> tuple[Float[np.ndarray, "R Fn"], Int[np.ndarray, "R Fc"]]:
         """Read the cells of these samples, and of no other."""
         return self.numeric[rows], self.category[rows]
+
+    def time_series(
+        self, rows: Int[np.ndarray, " R"]
+    ) -> tuple[Float32[np.ndarray, "R T Fs"], Int64[np.ndarray, " R"]]:
+        """Read the series of these samples, and of no other, and how many steps are valid."""
+        if self.series is None or self.length is None:
+            return np.zeros((len(rows), 0, 0), np.float32), np.zeros(len(rows), np.int64)
+        return self.series[rows], self.length[rows]
 
     def problems(self) -> list[str]:
         """Everything that makes training on this data wrong, all at once; empty if nothing."""
@@ -118,11 +139,15 @@ class PackedDataset:
                 )
         if np.isinf(self.numeric).any():
             found.append("the numeric columns hold infinities; empty cells are NaN")
+        if self.series is not None and not np.isfinite(self.series).all():
+            found.append("the time series hold numbers that are not finite")
         return found
 
     def _label_problems(self) -> list[str]:
         if self.schema.task == "multilabel":
-            return []
+            if np.isin(self.label, (0, 1)).all():
+                return []
+            return ["a label of a multi-label task is 0 or 1, and some are neither"]
         names = self.schema.class_names
         if len(names) < 2:
             return [f"the label has one class only ({', '.join(names)}); nothing can be learned"]
@@ -144,7 +169,7 @@ class PackedDataset:
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "schema.json").unlink(missing_ok=True)
-        for name in ARRAYS:
+        for name in self._arrays:
             _save_array(folder / f"{name}.npy", getattr(self, name))
         self.sample.to_parquet(folder / "sample.parquet", index=False)
         schema = self.schema.with_values({"content_hash": self.hash()})
@@ -153,14 +178,18 @@ class PackedDataset:
         part.replace(folder / "schema.json")
         return PackedDataset.load(folder)
 
+    @property
+    def _arrays(self) -> tuple[str, ...]:
+        return ARRAYS + (SERIES if self.schema.steps else ())
+
     def hash(self) -> str:
         """A hash of the content: equal data has the same on every machine, whatever its path."""
         digest = hashlib.blake2b(digest_size=8)
         facts = {k: v for k, v in self.schema.to_dict().items() if k != "content_hash"}
         digest.update(json.dumps(facts, sort_keys=True).encode())
         digest.update(self.sample.to_csv(index=False, lineterminator="\n").encode())
-        for array in (self.numeric, self.category, self.label):
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for name in self._arrays[1:]:
+            digest.update(np.ascontiguousarray(getattr(self, name)).tobytes())
         for start in range(0, len(self), 1024):
             digest.update(np.ascontiguousarray(self.image[start : start + 1024]).tobytes())
         return digest.hexdigest()
@@ -184,13 +213,14 @@ class PackedDataset:
                     f"{folder} has format {values.get('format')}, this version reads {FORMAT}; "
                     "pack the raw data again"
                 )
+            schema = Schema.from_dict(values)
+            modes: dict[str, Literal["r"] | None] = dict.fromkeys((*ARRAYS, *SERIES), "r")
+            modes |= {"label": None, "length": None}
+            names = ARRAYS + (SERIES if schema.steps else ())
             packed = cls(
-                schema=Schema.from_dict(values),
-                image=np.load(folder / "image.npy", mmap_mode="r"),
-                numeric=np.load(folder / "numeric.npy", mmap_mode="r"),
-                category=np.load(folder / "category.npy", mmap_mode="r"),
-                label=np.load(folder / "label.npy"),
+                schema=schema,
                 sample=pd.read_parquet(folder / "sample.parquet"),
+                **{name: np.load(folder / f"{name}.npy", mmap_mode=modes[name]) for name in names},
             )
         except DataError:
             raise
@@ -202,14 +232,16 @@ class PackedDataset:
 
     def _misfits(self) -> list[str]:
         """Arrays whose shape is not what the samples and the schema say."""
-        schema, size = self.schema, self.schema.image_size
+        schema = self.schema
         wide = (schema.num_classes,) if schema.task == "multilabel" else ()
         inner = {
-            "image": (size, size, 3),
+            "image": schema.image_shape,
             "numeric": (len(schema.numeric),),
             "category": (len(schema.category),),
             "label": wide,
         }
+        if schema.steps:
+            inner |= {"series": (schema.steps, len(schema.series)), "length": ()}
         return [
             f"{name} has shape {getattr(self, name).shape}, expected {(len(self), *shape)}"
             for name, shape in inner.items()

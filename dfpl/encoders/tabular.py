@@ -1,4 +1,5 @@
-"""Tabular encoder: a transformer over columns, with learned tokens for empty cells.
+"""Tabular encoder: a transformer over columns, with learned tokens for empty cells, and over the
+steps of a time series where the table has one.
 
 Source       TIP's tabular encoder (ECCV 2024), as the paper follows it; its blocks parted into
              shared lower ones and one set per branch
@@ -11,8 +12,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dfpl.blocks import TransformerBlock
+from dfpl.data.batch import Batch
 from dfpl.data.packed import EMPTY, UNSEEN, Schema
 from dfpl.encoders import EncodeMissing, Tokens, encode_present, encode_present_plainly
+from dfpl.encoders.series import StepEmbedding, valid_steps
 from dfpl.fields import ConfigError
 
 
@@ -25,7 +28,7 @@ def check_heads(width: int, heads: int) -> None:
 
 
 class TabularEncoder(nn.Module):
-    """Cells to L = 1 + Fc + Fn tokens per branch: CLS, categorical, then numeric columns."""
+    """Table to L = 1 + Fc + Fn + T tokens per branch: CLS, categorical, numeric columns, steps."""
 
     def __init__(
         self, schema: Schema, width: int, depth: tuple[int, int], heads: int, missing: EncodeMissing
@@ -39,22 +42,18 @@ class TabularEncoder(nn.Module):
         self.specific = _blocks(depth[1], width, heads)
         self.apply(initialise)
 
-    def forward(
-        self,
-        numeric: Float[Tensor, "B Fn"],
-        category: Int[Tensor, "B Fc"],
-        present: Bool[Tensor, " B"],
-    ) -> Tokens:
-        return encode_present(self._encode, (numeric, category), present, self.missing)
+    def forward(self, batch: Batch, present: Bool[Tensor, " B"]) -> Tokens:
+        """`present`: whose table is read."""
+        return encode_present(self._encode, table_of(batch), present, self.missing)
 
-    def _encode(self, numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]) -> Tokens:
-        tokens, visible = self.embed(numeric, category)
+    def _encode(self, *table: Tensor) -> Tokens:
+        tokens, visible = self.embed(*table)
         lower = _run(self.lower, tokens, visible)
         return Tokens(_run(self.shared, lower, visible), _run(self.specific, lower, visible))
 
 
 class PlainTabularEncoder(nn.Module):
-    """The same transformer without branches: cells to L tokens in the same order."""
+    """The same transformer without branches: table to L tokens in the same order."""
 
     def __init__(
         self, schema: Schema, width: int, depth: int, heads: int, missing: EncodeMissing
@@ -65,24 +64,23 @@ class PlainTabularEncoder(nn.Module):
         self.blocks = _blocks(depth, width, heads)
         self.apply(initialise)
 
-    def forward(
-        self,
-        numeric: Float[Tensor, "B Fn"],
-        category: Int[Tensor, "B Fc"],
-        present: Bool[Tensor, " B"],
-    ) -> Float[Tensor, "B L D"]:
-        return encode_present_plainly(self._encode, (numeric, category), present, self.missing)
+    def forward(self, batch: Batch, present: Bool[Tensor, " B"]) -> Float[Tensor, "B L D"]:
+        """`present`: whose table is read."""
+        return encode_present_plainly(self._encode, table_of(batch), present, self.missing)
 
-    def _encode(
-        self, numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]
-    ) -> Float[Tensor, "B L D"]:
-        tokens, visible = self.embed(numeric, category)
+    def _encode(self, *table: Tensor) -> Float[Tensor, "B L D"]:
+        tokens, visible = self.embed(*table)
         return _run(self.blocks, tokens, visible)
+
+
+def table_of(batch: Batch) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What an encoder of tables reads."""
+    return batch.numeric, batch.category, batch.series, batch.length
 
 
 class CellEmbedding(nn.Module):
     """One token per column plus CLS; numbers share one affine map, columns are told apart by
-    their own embedding (TIP)."""
+    their own embedding (TIP). Then one per step of the time series."""
 
     offsets: Tensor
 
@@ -98,14 +96,19 @@ class CellEmbedding(nn.Module):
         self.empty = nn.Parameter(torch.empty(width))
         self.column = nn.Embedding(1 + len(schema.category) + len(schema.numeric), width)
         self.norm = nn.LayerNorm(width)
+        self.steps = StepEmbedding(schema, width) if schema.steps else None
         nn.init.trunc_normal_(self.cls, std=0.02)
         nn.init.trunc_normal_(self.empty, std=0.02)
 
     def forward(
-        self, numeric: Float[Tensor, "B Fn"], category: Int[Tensor, "B Fc"]
+        self,
+        numeric: Float[Tensor, "B Fn"],
+        category: Int[Tensor, "B Fc"],
+        series: Float[Tensor, "B T Fs"],
+        length: Int[Tensor, " B"],
     ) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L L"]]:
-        """Return the tokens, and which token may look at which: an empty cell is seen by itself
-        alone."""
+        """Return the tokens, and which token may look at which: an empty cell, or a step that is
+        padding, is seen by itself alone."""
         B = len(numeric)
         empty = torch.cat([category == EMPTY, numeric.isnan()], dim=1)  # (B, Fc + Fn)
         cells = torch.cat([*self._category(category), *self._numeric(numeric)], dim=1)
@@ -113,6 +116,10 @@ class CellEmbedding(nn.Module):
         tokens = torch.cat([self.cls.expand(B, 1, -1), cells], dim=1)
         tokens = self.norm(tokens + self.column.weight)
         hidden = torch.cat([empty.new_zeros(B, 1), empty], dim=1)
+        if self.steps:
+            valid = valid_steps(series, length)
+            tokens = torch.cat([tokens, self.norm(self.steps(series, valid))], dim=1)
+            hidden = torch.cat([hidden, ~valid], dim=1)
         own = torch.eye(hidden.shape[1], dtype=torch.bool, device=hidden.device)
         return tokens, ~hidden[:, None, :] | own
 

@@ -103,7 +103,7 @@ def test_an_absent_modality_leaves_zeros_and_nothing_else() -> None:
 def test_the_cls_token_does_not_go_on_and_the_mean_of_the_image_does() -> None:
     model, batch = make_model().eval(), make_batch([(1, 1)] * 2)
     cells = model.image_encoder(batch.image, batch.available[:, 0])
-    columns = model.tabular_encoder(batch.numeric, batch.category, batch.available[:, 1])
+    columns = model.tabular_encoder(batch, batch.available[:, 1])
     seen: list[Any] = []
     for layer in (model.image_layer, model.tabular_layer):
         layer.register_forward_pre_hook(lambda _, x: seen.append(x[0]))

@@ -58,7 +58,7 @@ def test_the_images_cells_are_told_apart_and_the_modalities_too() -> None:
     cells = model.image_encoder(batch.image, batch.available[:, 0])
     expected = cells + model.position + model.modality[0]
     torch.testing.assert_close(image, expected)
-    columns = model.tabular_encoder(batch.numeric, batch.category, batch.available[:, 1])
+    columns = model.tabular_encoder(batch, batch.available[:, 1])
     torch.testing.assert_close(tabular, columns + model.modality[1])
     assert image.shape == (1, 4, 16) and tabular.shape == (1, 5, 16)
 

@@ -270,7 +270,7 @@ def test_features_are_of_cells_and_their_mean_and_of_columns_and_cls() -> None:
     model, batch = make_model().eval(), make_batch([(1, 1)] * 2)
     image, tabular = model._encode(batch)
     cells = model.image_encoder(batch.image, batch.available[:, 0])
-    columns = model.tabular_encoder(batch.numeric, batch.category, batch.available[:, 1])
+    columns = model.tabular_encoder(batch, batch.available[:, 1])
     torch.testing.assert_close(image.specific, model.image.specific(cells))
     torch.testing.assert_close(image.shared, model.image.shared(cells.mean(dim=1)))
     torch.testing.assert_close(tabular.specific, model.tabular.specific(columns[:, 1:]))

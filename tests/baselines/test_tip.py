@@ -11,7 +11,7 @@ import test_method
 import test_one_pass
 import torch
 import workers
-from samples import MIXED, SCHEMA, SMALL, make_batch, make_packed, make_run
+from samples import MIXED, SCHEMA, SMALL, make_batch, make_packed, make_run, no_series
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -110,11 +110,12 @@ def test_zero_is_a_literal_zero_image_and_table() -> None:
 @torch.no_grad()
 def test_a_zero_category_is_the_zero_vector_and_no_level() -> None:
     model = make_model()
-    cells = model._cells(make_batch([(1, 0)]))
-    assert cells.tolist() == [[UNSEEN, UNSEEN, 0, 0]]
+    found = model._table(make_batch([(1, 0)]))
+    assert found.category.tolist() == [[UNSEEN, UNSEEN]] and found.numeric.tolist() == [[0, 0]]
     embed = model.tabular_encoder.embed
     assert not embed._category(torch.full((1, 2), UNSEEN))[0].any()
-    _, visible = embed(torch.zeros(1, 2), torch.full((1, 2), UNSEEN))
+    cells = torch.zeros(1, 2), torch.full((1, 2), UNSEEN)
+    _, visible = embed(*cells, *no_series(1).values())
     assert visible.all()  # nothing masks them
 
 
@@ -191,8 +192,9 @@ def test_eighteen_tokens_of_the_table_read_sixteen_of_the_image() -> None:
         category=torch.full((2, 4), 3),
         available=torch.ones(2, 2).bool(),
         label=torch.zeros(2, dtype=torch.long),
+        **no_series(2),
     )
-    (columns, image, read) = inputs_of(model.fusion, lambda: model(batch))[0]
+    (columns, image, read, _) = inputs_of(model.fusion, lambda: model(batch))[0]
     assert columns.shape == (2, 18, 16) and image.shape == (2, 16, 16) and read.all()
 
 
@@ -245,7 +247,7 @@ def test_a_layer_is_attention_to_itself_to_the_image_and_a_feed_forward_part() -
 def test_an_empty_cell_is_hidden_from_all_but_itself_in_the_tabular_encoder() -> None:
     embed = CellEmbedding(SCHEMA.with_values({"numeric": ["a", "b", "c"], "category": {}}), 8)
     numeric, nothing = torch.tensor([[nan, 1.0, nan]]), torch.zeros(1, 0, dtype=torch.long)
-    _, visible = embed(numeric, nothing)
+    _, visible = embed(numeric, nothing, *no_series(1).values())
     assert (~visible[0]).int().tolist() == [
         [0, 1, 0, 1],
         [0, 0, 0, 1],
@@ -308,8 +310,9 @@ def test_shares_of_the_columns() -> None:
 
 def table(inputs: tuple[Any, ...]) -> Tensor:
     """The cells that the tabular encoder is given; NaN is an empty one."""
-    numeric, category, _ = inputs
-    return torch.cat([category.float().masked_fill(category == 0, nan), numeric], dim=1)
+    batch, _ = inputs
+    category = batch.category
+    return torch.cat([category.float().masked_fill(category == 0, nan), batch.numeric], dim=1)
 
 
 def test_contrast_and_matching_get_a_corrupted_table_and_reconstruction_a_masked_clean_one() -> (
@@ -317,7 +320,7 @@ def test_contrast_and_matching_get_a_corrupted_table_and_reconstruction_a_masked
 ):
     model, batch = pretrained(), make_batch([(1, 1)] * 8)
     corrupted, masked = map(table, inputs_of(model.tabular_encoder, lambda: model(batch)))
-    clean = table((batch.numeric, batch.category, None))
+    clean = table((batch, None))
     empty = clean.isnan()
     assert torch.equal(corrupted.isnan(), empty)
     changed = (corrupted != clean) & ~empty

@@ -97,7 +97,7 @@ class Table(Head):
         self.batch = batch_of(replace(shape, image_size=8), device)
 
     def objective(self) -> Tensor:
-        tokens = self.model(self.batch.numeric, self.batch.category, self.batch.available[:, 1])
+        tokens = self.model(self.batch, self.batch.available[:, 1])
         return tokens.shared.square().mean() + tokens.specific.square().mean()
 
 

@@ -72,6 +72,8 @@ def batch_of(shape: Shape, device: str, image_missing: float = 0.0) -> Batch:
         ),
         numeric=torch.randn(B, shape.numeric, generator=generator),
         category=torch.randint(2, 2 + LEVELS, (B, shape.category), generator=generator),
+        series=torch.zeros(B, 0, 0),
+        length=torch.zeros(B, dtype=torch.long),
         available=available,
         label=torch.arange(B) % shape.classes,
     ).to(device)
@@ -101,7 +103,7 @@ class Plain(Method):
 
     def encode(self, batch: Batch) -> list[Tensor]:
         image = self.image_encoder(batch.image, batch.available[:, 0])
-        table = self.tabular_encoder(batch.numeric, batch.category, batch.available[:, 1])
+        table = self.tabular_encoder(batch, batch.available[:, 1])
         return [*image, *table]
 
     def forward(self, batch: Batch) -> Tensor:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from samples import make_packed
+from samples import make_packed, no_series
 
 from dfpl.config import AugmentConfig
 from dfpl.data.augment import augment, uniforms
@@ -328,6 +328,7 @@ def one_by_one(loader: Loader, positions: np.ndarray, augmentation: Any = None) 
         category=torch.from_numpy(statistics.codes(packed.category[rows])).where(table, 0),
         available=torch.from_numpy(available),
         label=torch.from_numpy(packed.label[rows]),
+        **no_series(len(rows)),
     )
 
 
