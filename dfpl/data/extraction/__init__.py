@@ -78,7 +78,9 @@ def extract(root: Path, out: Path, options: Options, report: Report) -> None:
     data = out / "data"
     key = _key(layout, files, options)
     if _is_finished(data, key):
-        _tell(json.loads((data / MARKER).read_text())["counts"], report)
+        done = json.loads((data / MARKER).read_text())
+        report.counts.extend((what, number, expected) for what, number, expected in done["counts"])
+        report.warnings.extend(done["warnings"])
         return
     cohort = read_cohort(layout, report)
     definition = read_definition(files["phenotypes"])
@@ -240,10 +242,6 @@ def _write_lists(
 def _finish(data: Path, key: dict[str, Any], report: Report) -> None:
     _save(data / MARKER, {"key": key, "counts": report.counts, "warnings": report.warnings})
     shutil.rmtree(data / WORK)
-
-
-def _tell(counts: list[tuple[str, int, int | None]], report: Report) -> None:
-    report.counts.extend((what, found, expected) for what, found, expected in counts)
 
 
 def _save(path: Path, value: Any) -> None:

@@ -126,7 +126,7 @@ def read_labels(layout: Layout, cohort: Cohort, definition: Definition, recipe: 
 def _coded(table: Frame, recipe: Recipe) -> Frame:
     """The table with clean keys; without versions where these are not to be compared."""
     keys = {name: table[name].str.strip() for name in KEY}
-    return table.assign(**keys) if recipe == "repair" else table.assign(**keys, icd_version="")
+    return table.assign(**keys if recipe == "repair" else {**keys, "icd_version": ""})
 
 
 def _with_versions(definition: Definition, listed: set[tuple[str, str]]) -> Definition:

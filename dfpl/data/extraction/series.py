@@ -76,7 +76,9 @@ def _values(name: str, events: Frame, recipe: Recipe, counts: Counter[str]) -> C
 
 def _total(rows: Frame) -> Column:
     """Eye + motor + verbal as text, where all three were charted at the same moment."""
-    points = [rows[name].map(POINTS[name]) for name in (EYE_NAME, MOTOR_NAME, VERBAL_NAME)]
+    points = [
+        rows[name].map(POINTS[name]).astype(float) for name in (EYE_NAME, MOTOR_NAME, VERBAL_NAME)
+    ]
     total = points[0] + points[1] + points[2]
     return total.map(lambda value: f"{value:.0f}", na_action="ignore").astype(object)
 

@@ -57,7 +57,7 @@ def films_of(stay: int, kind: int, rng: np.random.Generator) -> list[Film]:
     def at(low: float, high: float) -> int:
         return int(HOUR * rng.uniform(low, high))
 
-    early, late, after, before = at(1, 20), at(21, 40), at(48.5, 90), at(-20, -0.5)
+    early, late, after, before = at(1.0, 20.0), at(21.0, 40.0), at(48.5, 90.0), at(-20.0, -0.5)
     plans: dict[int, list[tuple[str, int, bool]]] = {
         TWO_AP: [("AP", early, False), ("AP", late, True)],
         BEFORE: [("AP", before, False)],
@@ -146,15 +146,15 @@ def draw_film(
         ]
         draw.ellipse(box, fill=int(shade))
 
-    ellipse(0, 0, 0.46, 0.5, 120)
+    ellipse(0.0, 0.0, 0.46, 0.5, 120.0)
     lung = 60 + 28 * haze
     if view == "LATERAL":
-        ellipse(0, -0.02, 0.3, 0.4, lung)
-        ellipse(-0.1, 0.12, 0.16 + 0.04 * heart, 0.18, 165)
+        ellipse(0.0, -0.02, 0.3, 0.4, lung)
+        ellipse(-0.1, 0.12, 0.16 + 0.04 * heart, 0.18, 165.0)
     else:
         ellipse(-0.21, -0.03, 0.16, 0.37, lung)
         ellipse(0.21, -0.03, 0.16, 0.37, lung)
-        ellipse(0.06, 0.14, 0.15 + 0.06 * heart, 0.15 + 0.06 * heart, 165)
+        ellipse(0.06, 0.14, 0.15 + 0.06 * heart, 0.15 + 0.06 * heart, 165.0)
     ellipse(-0.22, -0.06 + 0.22 * place, 0.07, 0.08, 150 + 60 * bright)
     exposed = np.asarray(picture, dtype=np.float64) * rng.uniform(0.95, 1.05)
     return (exposed + 6 * rng.standard_normal(exposed.shape)).clip(0, 255).astype(np.uint8)

@@ -113,7 +113,7 @@ def _numbers(
 def _coma_scale(count: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
     """The three parts, charted together but for some gaps, and their sum where all are there."""
     charted = rng.random(count) < COMA
-    state = rng.normal(0.9, 0.25, count)
+    state = rng.normal(0.85, 0.4, count)
     cells, total = {}, np.zeros(count, dtype=np.int64)
     whole = charted.copy()
     for name, levels in LEVELS.items():
