@@ -42,7 +42,7 @@ class Pictures(NamedTuple):
 
 def find_pictures(raw: Path, view: str, images: Frame, report: Report) -> Pictures | None:
     """The first folder below `raw` that has pictures of this view; none is a problem."""
-    makers = sorted(images["Image_name"].dropna().str.split("$$", regex=False).str[0].unique())
+    makers = sorted({str(name).split("$$")[0] for name in images["Image_name"].dropna()})
     found = [
         Pictures(raw / place, fronts)
         for place in PICTURE_PLACES

@@ -106,7 +106,7 @@ def _first_images(table: Frame, view: str) -> Frame:
     if view == "front":
         front = numbers(table["Predicted_viewpoint"]) == 0
         table = table[(table["Quality_check"] == "P") & front]
-    advert = table["Image_ID"].str.rsplit("$$", n=1).str[0]
+    advert = table["Image_ID"].str.replace(r"(?s)^(.*)\$\$.*$", r"\1", regex=True)
     found = pd.DataFrame({"Adv_ID": advert, "Image_name": table["Image_name"]})
     return found.dropna(subset="Adv_ID").drop_duplicates("Adv_ID")
 
@@ -129,7 +129,7 @@ def _drop_empty(steps: Steps, step: str, reason: str) -> None:
 def find_sizes(extra: Frame, report: Report) -> Frame:
     """Columns Adv_ID and the four sizes in mm: 0 is empty, and the model's first size fills it."""
     extra = extra.drop_duplicates("Adv_ID")
-    sizes = extra[SIZES].apply(numbers)
+    sizes = pd.DataFrame({name: numbers(extra[name]) for name in SIZES}, index=extra.index)
     for model, column, value in SET_BY_HAND:
         sizes.loc[extra["Genmodel_ID"] == model, column] = value
     for model, column, wrong, right in WRONG:

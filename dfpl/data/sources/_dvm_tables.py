@@ -98,13 +98,12 @@ def _read_table(path: Path, wanted: list[str], report: Report) -> Frame | None:
             return None
         with warnings.catch_warnings():
             warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-            table = pd.read_csv(
-                path, dtype=str, usecols=lambda name: name.strip() in wanted, index_col=False
-            )
+            table = pd.read_csv(path, dtype=str, index_col=False)
     except (OSError, ValueError, pd.errors.ParserWarning) as error:  # pandas' are ValueErrors
         report.problems.append(f"{path} cannot be read as comma-separated UTF-8: {error}")
         return None
-    return table.rename(columns=str.strip)
+    table = table.rename(columns=str.strip)
+    return table[[name for name in table.columns if name in wanted]]
 
 
 def _wrong_columns(path: Path, wrong: list[str], found: list[str]) -> str:
