@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
@@ -16,8 +17,11 @@ from dfpl.data.raw import RawSamples, Report
 from dfpl.data.sources import mimic
 from dfpl.data.sources._mimic_films import study_times
 from dfpl.data.sources._mimic_lists import LABELS
+from dfpl.data.twins.mimic import Options as TwinOptions
+from dfpl.data.twins.mimic import write as write_mimic
 
 OPTIONS = mimic.Options(image_size=16)
+SIZE = TwinOptions(size=60, pixels=16, events_per_stay=40)
 META = "mimic-cxr-2.0.0-metadata.csv"
 STAYS = {  # subject, split, hours; every stay begins on 2150-01-01 at 12:00
     "31": ("90000001", "train", 60.0),
@@ -41,6 +45,7 @@ FILMS = [  # name, subject, view, date, time
     ("twin", "90000004", "AP", "21500102", "80000"),
     ("after", "90000005", "AP", "21500102", "110000"),
     ("other", "90000009", "AP", "21500102", "80000"),
+    ("blank", "90000004", "", "21500102", "90000"),
 ]
 Rows = list[dict[str, str]]
 
@@ -237,7 +242,7 @@ def test_counts_stand_beside_the_published_ones(original: Path) -> None:
     assert not report.problems
     assert report.counts[:12] == [
         ("stays in all_stays.csv", 7, None),
-        ("films in the metadata", 12, 377_110),
+        ("films in the metadata", 13, 377_110),
         ("AP films within the window of a stay", 8, None),
         ("stays with a film", 6, 10_637),
         ("stays in the list files", 7, None),
@@ -311,9 +316,8 @@ def test_times_of_films_are_read_without_leading_zeros() -> None:
     ("files", "told"),
     [
         ([], "no root/all_stays.csv and no phenotyping/train_listfile.csv under"),
-        (["ICUSTAYS.csv.gz"], "looks like MIMIC-III (upper-case ICUSTAYS.csv)"),
-        ([f"{META}.gz"], "looks like MIMIC-CXR-JPG: that is the folder for cxr"),
-        (["files/p10/index.html"], "looks like MIMIC-CXR-JPG: that is the folder for cxr"),
+        (["ICUSTAYS.csv.gz"], "this is MIMIC-III (upper-case ICUSTAYS.csv), MIMIC-IV is needed"),
+        (["files/p10/index.html"], "this is MIMIC-CXR, the tables of MIMIC-IV are needed. Films"),
     ],
 )
 def test_a_wrong_root_is_named_and_what_it_looks_like(
@@ -446,7 +450,7 @@ def test_a_table_that_is_no_text_is_refused(copy: Path) -> None:
 
 def test_a_view_that_no_film_has_is_refused(original: Path) -> None:
     told = problem(original, OPTIONS.with_values({"views": "ap"}))
-    assert "none of 12 films has ViewPosition ap; it is ['AP', 'LATERAL', 'PA']" in told
+    assert "none of 13 films has ViewPosition ap; it is ['AP', 'LATERAL', 'PA']" in told
 
 
 def test_films_that_are_not_there_are_counted(copy: Path) -> None:
@@ -480,7 +484,7 @@ def test_no_stay_left_is_a_problem_with_the_counts_of_the_steps(copy: Path) -> N
     shutil.rmtree(copy / "phenotyping/train")
     shutil.rmtree(copy / "phenotyping/test")
     told = problem(copy)
-    assert "no stay is left (7 stays in all_stays.csv, 12 films in the metadata" in told
+    assert "no stay is left (7 stays in all_stays.csv, 13 films in the metadata" in told
     assert "time series missing for 6 of 6 stays" in told
 
 
@@ -495,3 +499,67 @@ def test_only_what_is_known_in_the_first_hours_is_read(copy: Path, samples: RawS
     assert again.series is not None and samples.series is not None
     names = [[Path(entry).name for entry in part] for part in (again.series, samples.series)]
     assert names[0] == names[1]
+
+
+@pytest.fixture(scope="module")
+def twins(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One look-alike in both levels: what an extraction writes, and raw MIMIC-IV."""
+    root = tmp_path_factory.mktemp("twins")
+    write_mimic(root / "benchmark", SIZE)
+    write_mimic(root / "raw", SIZE.with_values({"level": "raw"}))
+    return root
+
+
+def in_order_of_id(samples: RawSamples) -> RawSamples:
+    return samples.take(np.argsort(samples.id.to_numpy(dtype=str)))
+
+
+def test_raw_mimic_iv_is_extracted_first(twins: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ready = in_order_of_id(mimic.read(twins / "benchmark", OPTIONS))
+    extracted = in_order_of_id(mimic.read(twins / "raw", OPTIONS))
+    told = capsys.readouterr().err
+    assert f"{twins}/raw/mimiciv/1.0 is extracted to {twins / 'raw_benchmark'}" in told
+    assert len(ready) > 30
+    assert films(ready) == films(extracted)
+    for name in ("id", "group", "split"):
+        assert getattr(ready, name).tolist() == getattr(extracted, name).tolist()
+    assert ready.labels is not None and extracted.labels is not None
+    pd.testing.assert_frame_equal(ready.labels, extracted.labels)
+
+
+def test_every_time_series_of_a_look_alike_is_read(twins: Path) -> None:
+    samples = mimic.read(twins / "benchmark", OPTIONS)
+    assert samples.series is not None
+    reader = EpisodeReader(hours=48)
+    found = [reader.read(Path(entry)) for entry in samples.series]
+    assert all(np.isfinite(steps).all() for steps in found)
+    assert {len(steps) for steps in found} >= {1, 21, 48}  # stays of 0.7, 20.5 and many hours
+    names = list(reader.channels)
+    eyes = [place for place, name in enumerate(names) if name.startswith("Glascow coma scale eye")]
+    assert all((steps[:, eyes].sum(axis=1) == 1).all() for steps in found)
+
+
+def test_a_later_release_than_the_papers_is_warned_of(tmp_path: Path) -> None:
+    write_mimic(tmp_path / "raw", SIZE.with_values({"level": "raw", "version": "2.2"}))
+    report = checked(tmp_path / "raw", OPTIONS.with_values({"extracted": str(tmp_path / "out")}))
+    assert ("benchmark extracted to", str(tmp_path / "out"), None) in report.counts
+    assert any("is MIMIC-IV 2 or later (no core/): the paper's" in w for w in report.warnings)
+    assert not report.problems
+
+
+def test_what_an_extraction_lacks_is_a_problem(twins: Path, tmp_path: Path) -> None:
+    gone = OPTIONS.with_values({"extracted": str(tmp_path), "phenotypes": str(tmp_path / "x.csv")})
+    assert f"phenotypes: no file {tmp_path / 'x.csv'}" in problem(twins / "raw", gone)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/mine.txt").touch()
+    taken = OPTIONS.with_values({"extracted": str(tmp_path)})
+    assert "holds files that no extraction wrote" in problem(twins / "raw", taken)
+    file = OPTIONS.with_values({"extracted": str(tmp_path / "data/mine.txt")})
+    assert "cannot be written" in problem(twins / "raw", file)
+
+
+def test_raw_folders_are_recognised(original: Path, twins: Path, tmp_path: Path) -> None:
+    assert mimic.looks_raw(original)
+    assert mimic.looks_raw(twins / "raw")
+    assert not mimic.looks_raw(tmp_path)
+    assert not mimic.looks_raw(tmp_path / "nowhere")

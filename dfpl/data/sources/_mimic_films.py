@@ -33,7 +33,7 @@ NESTED = "files/pNN/pNNNNNNNN/sNNNNNNNN/"
 
 def find_metadata(raw: Path, cxr: str) -> Path | None:
     """The table of films, plain or compressed: in the folder `cxr`, else in a usual place."""
-    folders = [Path(cxr)] if cxr else [raw / place for place in PLACES]
+    folders = [Path(cxr).expanduser()] if cxr else [raw / place for place in PLACES]
     names = (METADATA, f"{METADATA}.gz")
     found = (folder / name for folder in folders for name in names)
     return next((path for path in found if path.is_file()), None)

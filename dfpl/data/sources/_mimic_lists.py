@@ -11,40 +11,16 @@ import numpy as np
 import pandas as pd
 
 from dfpl.data.episodes import episode
+from dfpl.data.extraction.layout import not_raw
+from dfpl.data.extraction.phenotypes import PHENOTYPES
 from dfpl.data.packed import SPLITS
 from dfpl.data.raw import Report
-from dfpl.data.sources._mimic_films import METADATA, read_columns
+from dfpl.data.sources._mimic_films import read_columns
 
 Frame = Any
 """A pandas table or column: pandas' own types do not tell the two apart."""
 
-LABELS = [
-    "Acute and unspecified renal failure",
-    "Acute cerebrovascular disease",
-    "Acute myocardial infarction",
-    "Cardiac dysrhythmias",
-    "Chronic kidney disease",
-    "Chronic obstructive pulmonary disease and bronchiectasis",
-    "Complications of surgical procedures or medical care",
-    "Conduction disorders",
-    "Congestive heart failure; nonhypertensive",
-    "Coronary atherosclerosis and other heart disease",
-    "Diabetes mellitus with complications",
-    "Diabetes mellitus without complication",
-    "Disorders of lipid metabolism",
-    "Essential hypertension",
-    "Fluid and electrolyte disorders",
-    "Gastrointestinal hemorrhage",
-    "Hypertension with complications and secondary hypertension",
-    "Other liver diseases",
-    "Other lower respiratory disease",
-    "Other upper respiratory disease",
-    "Pleurisy; pneumothorax; pulmonary collapse",
-    "Pneumonia (except that caused by tuberculosis or sexually transmitted disease)",
-    "Respiratory failure; insufficiency; arrest (adult)",
-    "Septicemia (except in labor)",
-    "Shock",
-]
+LABELS = list(PHENOTYPES)
 KEYS = ["stay", "period_length", "stay_id"]
 PLACES = (".", "data", "benchmark", "mimic4extract/data")
 STAYS = ("root/all_stays.csv", "all_stays.csv")
@@ -83,36 +59,21 @@ class Benchmark(NamedTuple):
 def find_benchmark(raw: Path, lists: str) -> Benchmark | None:
     """The benchmark in `raw` or a usual place below, its list files in `lists` if that is given."""
     for place in PLACES:
-        found = Benchmark(raw / place, Path(lists) if lists else raw / place)
+        own = raw / place
+        found = Benchmark(own, Path(lists).expanduser() if lists else own)
         if found.file(STAYS) or (not lists and any(map(found.list_of, SPLITS))):
             return found
     return None
 
 
 def nothing_found(raw: Path) -> str:
+    """The problem of a folder that is neither the benchmark nor what it is extracted from."""
     looked = ", ".join(str(raw / place) for place in PLACES)
     return (
         f"no root/all_stays.csv and no phenotyping/train_listfile.csv under {raw} (looked in "
-        f"{looked}){_resembles(raw)}. Expected is the benchmark that mimic4extract of "
-        "nyuad-cai/MedFuse extracts from MIMIC-IV 1.0"
+        f"{looked}), nor raw MIMIC-IV to extract them from: {not_raw(raw)}. Films alone are given "
+        "with cxr"
     )
-
-
-def _resembles(raw: Path) -> str:
-    """What a folder looks like that is no benchmark."""
-    if not raw.is_dir():
-        return f"; {raw} is no folder"
-    names = {path.name.removesuffix(".gz") for path in raw.iterdir()}
-    icu = {path.name.removesuffix(".gz") for path in (raw / "icu").glob("*.csv*")}
-    if "ICUSTAYS.csv" in names:
-        return f"; {raw} looks like MIMIC-III (upper-case ICUSTAYS.csv), which has no films"
-    if "icustays.csv" in icu and "core" not in names:
-        return (
-            f"; {raw} looks like MIMIC-IV 2 or later (no core/): the counts of the paper need 1.0"
-        )
-    if METADATA in names or {"files", "resized"} & names:
-        return f"; {raw} looks like MIMIC-CXR-JPG: that is the folder for cxr"
-    return ""
 
 
 def read_lists(benchmark: Benchmark, report: Report) -> Frame | None:
@@ -195,7 +156,7 @@ def read_stays(benchmark: Benchmark, report: Report) -> Frame | None:
     if stays is None:
         return None
     for name in times:
-        stays[name] = pd.to_datetime(stays[name], format="%Y-%m-%d %H:%M:%S", errors="coerce")
+        stays[name] = pd.to_datetime(stays[name], format="ISO8601", errors="coerce")
         bad = stays[name].isna().to_numpy()
         if bad.any():
             report.problems.append(

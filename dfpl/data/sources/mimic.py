@@ -9,6 +9,8 @@ Raw files    the benchmark that nyuad-cai/MedFuse @ 3f8b54ec extracts from MIMIC
              and MIMIC-CXR-JPG 2.0.0 in RAW, or a usual place below, or in `cxr`:
              films     mimic-cxr-2.0.0-metadata.csv(.gz), and resized/<dicom_id>.jpg or
                        files/pNN/pNNNNNNNN/sNNNNNNNN/<dicom_id>.jpg
+             Instead of the benchmark raw MIMIC-IV may lie there; `dfpl.data.extraction` then
+             extracts it first, to the folder `extracted`.
 Recipe       `process metadata.ipynb` of dorothy-yao/drfuse @ a1489790: of a stay's AP films of its
              first 48 hours the last; stays without one are left out. 10,637 stays, 10,630 of them
              in the list files.
@@ -20,6 +22,7 @@ Deviations   Numbers are packed as they are: scaling is fitted later, on the tra
 Privacy      Messages tell files, lines and ids to find a row by, and nothing else of a row.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +31,8 @@ from pydantic import Field
 
 from dfpl.data import packing
 from dfpl.data.episodes import EpisodeReader
+from dfpl.data.extraction import Options as Extraction
+from dfpl.data.extraction import extract, find_raw
 from dfpl.data.packed import SPLITS, DataError, PackedDataset
 from dfpl.data.raw import PackOptions, RawSamples, Report
 from dfpl.data.sources._mimic_films import (
@@ -47,6 +52,7 @@ from dfpl.data.sources._mimic_lists import (
     series_entries,
     tell_other_subjects,
 )
+from dfpl.fields import ConfigError
 
 Frame = Any
 """A pandas table or column: pandas' own types do not tell the two apart."""
@@ -72,11 +78,21 @@ class Options(PackOptions):
     """Folder of MIMIC-CXR-JPG; default: found below the raw folder."""
     lists: str = ""
     """Folder of the list files; default: found below the raw folder."""
+    recipe: Literal["reproduce", "repair"] = "repair"
+    """Where the benchmark is extracted from raw MIMIC-IV: with the reference's defects or not."""
+    phenotypes: str = ""
+    """File that maps ICD codes to the 25 labels; default: MedFuse's, in the raw folder."""
+    testset: str = ""
+    """File of the test subjects; default: testset_iv.csv in the raw folder, else drawn."""
+    valset: str = ""
+    """File of the val subjects; default: valset_iv.csv in the raw folder, else drawn."""
+    extracted: str = ""
+    """Folder for the extracted benchmark; default: beside the raw folder, `<raw>_benchmark`."""
 
 
 def looks_raw(path: Path) -> bool:
-    """Whether `path` is a folder of the MIMIC-IV benchmark."""
-    return find_benchmark(path, "") is not None
+    """Whether `path` is a folder of the MIMIC-IV benchmark, or of raw MIMIC-IV."""
+    return find_benchmark(path, "") is not None or find_raw(path) is not None
 
 
 def read(raw: Path, options: Options) -> RawSamples:
@@ -109,9 +125,8 @@ def pack(raw: Path, out: Path, options: Options, workers: int | None = None) -> 
 
 def _read(raw: Path, options: Options, report: Report) -> RawSamples | None:
     """What `read` returns, or None where `report` tells why there is nothing to return."""
-    benchmark = find_benchmark(raw, options.lists)
+    benchmark = find_benchmark(raw, options.lists) or _extract(raw, options, report)
     if benchmark is None:
-        report.problems.append(nothing_found(raw))
         return None
     listed = read_lists(benchmark, report)
     stays = read_stays(benchmark, report)
@@ -136,6 +151,36 @@ def _read(raw: Path, options: Options, report: Report) -> RawSamples | None:
     samples = _to_samples(steps, options)
     _compare(samples, options, report)
     return samples
+
+
+def _extract(raw: Path, options: Options, report: Report) -> Benchmark | None:
+    """Extract the benchmark from raw MIMIC-IV, unless that was done before."""
+    layout = find_raw(raw)
+    if layout is None:
+        report.problems.append(nothing_found(raw))
+        return None
+    beside = raw.resolve().with_name(f"{raw.resolve().name}_benchmark")
+    out = Path(options.extracted).expanduser() if options.extracted else beside
+    print(f"the benchmark of {layout.folder} is extracted to {out}", file=sys.stderr)
+    report.counts.append(("benchmark extracted to", str(out), None))
+    if layout.persons != "core":
+        report.warnings.append(
+            f"{layout.folder} is MIMIC-IV 2 or later (no core/): the paper's counts need 1.0"
+        )
+    try:
+        extract(raw, out, _extraction(options), report)
+    except (DataError, ConfigError) as error:
+        report.problems.append(str(error))
+        return None
+    except OSError as error:
+        report.problems.append(f"{out} cannot be written ({error}); choose a folder with extracted")
+        return None
+    return find_benchmark(out, options.lists)
+
+
+def _extraction(options: Options) -> Extraction:
+    """The part of the options that an extraction is told."""
+    return Extraction(**{name: getattr(options, name) for name in Extraction.model_fields})
 
 
 def _is_standard(options: Options) -> bool:
