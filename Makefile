@@ -21,8 +21,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 run: install
 	bash cluster/local.sh $(BIN) make_run --trials 6
 
+# two processes; tests/conftest.py says which tests stay together
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lint: install
 	$(BIN)/ruff check .

@@ -38,11 +38,16 @@ def environment() -> dict[str, str]:
     return {**own, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
 
 
-def run(arguments: list[str]) -> str:
+def run(arguments: list[str], variables: dict[str, str] | None = None, ends_with: int = 0) -> str:
     done = subprocess.run(
-        arguments, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=250
+        arguments,
+        cwd=ROOT,
+        env=variables or environment(),
+        capture_output=True,
+        text=True,
+        timeout=250,
     )
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == ends_with, done.stdout + done.stderr
     return done.stdout
 
 
@@ -138,54 +143,15 @@ def test_another_study_in_the_same_folder_is_refused(
     killed_and_resumed: tuple[Path, dict[str, bytes]],
 ) -> None:
     study, _ = killed_and_resumed
-    arguments = command(study.parents[1] / "data", study.parent, "--epochs=7")
-    done = subprocess.run(
-        arguments, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=100
-    )
-    assert done.returncode == 2
-    assert "base.optim.epochs was 6, is 7" in done.stdout
+    said = run(command(study.parents[1] / "data", study.parent, "--epochs=7"), ends_with=2)
+    assert "base.optim.epochs was 6, is 7" in said
 
 
-def test_a_failing_run_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
-    from dfpl.study import records
-
-    save_packed(tmp_path / "data")
-    options = ["--scenarios=both-50", "--trials=2", "--epochs=2", "--optim.learning-rate=1e30"]
-    done = subprocess.run(
-        command(tmp_path / "data", tmp_path / "runs", *options),
-        cwd=ROOT,
-        env=environment(),
-        capture_output=True,
-        text=True,
-        timeout=200,
-    )
-    assert done.returncode == 2
-    assert "no trial of" in done.stdout
-    frame = records.load(tmp_path / "runs/study")
-    assert frame["state"].tolist() == ["failed", "failed"]
-    assert frame["reason"].str.contains("the objective is not finite in epoch").all()
-
-
-def test_two_workers_find_what_one_finds(tmp_path: Path) -> None:
-    from dfpl.study import records
-
-    save_packed(tmp_path / "data", num_samples=90)
-    options = ["--scenarios=both-50", "--trials=1", "--epochs=3"]
-    for workers in (1, 2):
-        runs = tmp_path / f"runs{workers}"
-        run(command(tmp_path / "data", runs, *options, f"--workers={workers}"))
-    one, two = (records.load(tmp_path / f"runs{n}/study").iloc[0] for n in (1, 2))
-    assert (one["workers"], one["launcher"]) == (1, "inline")
-    assert (two["workers"], two["launcher"]) == (2, "slot")
-    assert one["run_id"] == two["run_id"]
-    for metric in ("val/accuracy", "val/auroc", "test/scenario/prauc", "test/image/accuracy"):
-        assert two[f"metrics.{metric}"] == pytest.approx(one[f"metrics.{metric}"], abs=1e-4)
-
-
-@pytest.fixture
-def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """A Ray head on loopback with token authentication, ended by its own process id."""
-    token = tmp_path / "token"
+@pytest.fixture(scope="module")
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, dict[str, str]]]:
+    """A Ray head on loopback with token authentication, ended by its own process id: where it takes
+    jobs, and the environment of a command that joins it."""
+    token = tmp_path_factory.mktemp("head") / "token"
     token.write_text("0" * 64)
     token.chmod(0o600)
     bin_folder = str(Path(sys.executable).parent)
@@ -222,26 +188,48 @@ def head(tmp_path: Path) -> Iterator[tuple[str, dict[str, str]]]:
         if subprocess.run(probe, env=with_token, capture_output=True).returncode == 0:
             break
         time.sleep(0.5)
-    yield address, with_token
+    yield address, {**with_token, "RAY_ADDRESS": f"127.0.0.1:{port}"}
     process.send_signal(signal.SIGTERM)
     process.wait(timeout=30)
     shutil.rmtree(temp, ignore_errors=True)
 
 
+def test_a_failing_run_is_recorded_and_the_study_goes_on(
+    head: tuple[str, dict[str, str]], tmp_path: Path
+) -> None:
+    from dfpl.study import records
+
+    save_packed(tmp_path / "data")
+    options = ["--scenarios=both-50", "--trials=2", "--epochs=2", "--optim.learning-rate=1e30"]
+    said = run(command(tmp_path / "data", tmp_path / "runs", *options), head[1], ends_with=2)
+    assert "no trial of" in said
+    frame = records.load(tmp_path / "runs/study")
+    assert frame["state"].tolist() == ["failed", "failed"]
+    assert frame["reason"].str.contains("the objective is not finite in epoch").all()
+
+
+def test_two_workers_find_what_one_finds(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
+    from dfpl.study import records
+
+    save_packed(tmp_path / "data", num_samples=90)
+    options = ["--scenarios=both-50", "--trials=1", "--epochs=3"]
+    for workers in (1, 2):
+        runs = tmp_path / f"runs{workers}"
+        run(command(tmp_path / "data", runs, *options, f"--workers={workers}"), head[1])
+    one, two = (records.load(tmp_path / f"runs{n}/study").iloc[0] for n in (1, 2))
+    assert (one["workers"], one["launcher"]) == (1, "inline")
+    assert (two["workers"], two["launcher"]) == (2, "slot")
+    assert one["run_id"] == two["run_id"]
+    for metric in ("val/accuracy", "val/auroc", "test/scenario/prauc", "test/image/accuracy"):
+        assert two[f"metrics.{metric}"] == pytest.approx(one[f"metrics.{metric}"], abs=1e-4)
+
+
 def test_the_study_runs_as_a_ray_job(head: tuple[str, dict[str, str]], tmp_path: Path) -> None:
-    address, with_token = head
+    address, joined = head
     save_packed(tmp_path / "data")
     study = command(tmp_path / "data", tmp_path / "runs", "--scenarios=both-50", "--trials=2")
     submit = ["ray", "job", "submit", "--address", address, "--working-dir", ".", "--"]
-    done = subprocess.run(
-        [*submit, "python", *study[1:], "--epochs=2"],
-        cwd=ROOT,
-        env=with_token,
-        capture_output=True,
-        text=True,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "Best configs of study" in done.stdout
+    said = run([*submit, "python", *study[1:], "--epochs=2"], joined)
+    assert "Best configs of study" in said
     exported = json.loads((tmp_path / "runs/study/best.json").read_text())
     assert exported["configs"][0]["scenario"] == "both-50"
