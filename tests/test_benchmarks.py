@@ -133,6 +133,14 @@ def test_transport() -> None:
     assert all(row["violation, ours"] <= 1e-6 for row in rows)
 
 
+def test_extraction() -> None:
+    extraction = benchmark("extraction")
+    settings = extraction.Settings(events=1000, stays=20, times=3)
+    rows = extraction.measure(settings)
+    assert rows[1]["chart events"] > 2 * rows[0]["chart events"] > 2000
+    assert all(row["peak, MiB"] > row["of it imports, MiB"] > 10 for row in rows)
+
+
 @pytest.mark.ray
 @pytest.mark.filterwarnings("ignore::ResourceWarning")  # sockets and files of ray itself
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
