@@ -1,22 +1,25 @@
 """From raw samples to a PackedDataset: what every source shares.
 
 A source reads its files into `RawSamples`; `check` lists all that is wrong with them, and `pack`
-does the rest: rows sorted by id, split, pixels, codes, and a folder that is there whole or not.
+does the rest: rows sorted by id, split, pixels, series, codes, and a folder that is there whole or
+not. What a pack that broke off has read is kept for the next one.
 """
 
 import dataclasses
+import hashlib
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float32, Int32
+from jaxtyping import Bool, Float32, Int32, Int64
+from pandas.core.util.hashing import hash_pandas_object
 
-from dfpl.data.images import SHOWN, _bad_images, _jobs, _probe, _read_images
 from dfpl.data.packed import (
     EMPTY,
     SPLITS,
@@ -27,49 +30,141 @@ from dfpl.data.packed import (
     sample_problems,
 )
 from dfpl.data.raw import PackOptions, RawSamples, Report, column
+from dfpl.data.reading import (
+    DONE,
+    Bad,
+    Files,
+    ImageFiles,
+    Job,
+    SeriesFiles,
+    Spread,
+    absent,
+    digest,
+    fill,
+)
 from dfpl.data.split import draw_split
 
-"""The levels of each categorical column, in order of their codes."""
+PROBED = 20  # files of each kind that `check` reads
+SHOWN = 20  # bad files that a message lists
+KEY = "packing.json"
 
 
 def check(samples: RawSamples, options: PackOptions) -> Report:
     """List every problem of these samples, without stopping at the first.
 
-    All picture files are looked for, and 20 of them, evenly spread, are decoded; `pack` decodes
-    all.
+    All files are looked for, and 20 of each kind, evenly spread, are read; `pack` reads all.
     """
     usable = _usable(samples, options)
     ready = _limited(usable, options)
-    bad = [text for _, text in _probe(ready, options)]
     problems, notes = problems_of(ready), _warnings(usable, ready)
-    if bad:
-        stop = options.bad_image == "error"
-        (problems if stop else notes).append(_bad_images(bad, options))
+    for member, files in _files(ready, options).items():
+        if bad := _probe(files, _jobs(ready, member)):
+            stop = options.bad_file == "error"
+            (problems if stop else notes).append(_bad_files(files, bad, options))
     return Report(counts=_counts(ready), problems=problems, warnings=notes)
 
 
 def pack(
-    samples: RawSamples, out: Path, options: PackOptions, workers: int | None = None
+    samples: RawSamples, out: Path, options: PackOptions, workers: int | Spread | None = None
 ) -> PackedDataset:
     """Write the packed data set to the folder `out`. Raises DataError listing all problems.
 
     The folder appears whole, by a rename, or not at all. A packed data set of the same name that
-    is there already is replaced; any other folder with content is refused. `workers` processes
-    decode the pictures (1: this process; None: as many as there are cores and work for).
+    is there already is replaced, and left as it is where nothing has changed; any other folder
+    with content is refused. `workers` processes read the files (1: this process; None: as many as
+    there are cores and work for), or a cluster does.
     """
     out = out.resolve()
     _refuse_to_overwrite(out, samples.name)
     ready = prepare(samples, options)
     if problems := problems_of(ready):
         raise DataError("\n".join(problems))
-    part = out.with_name(f".{out.name}.{os.getpid()}.part")
-    part.mkdir(parents=True)
-    try:
+    key = _key(ready, options)
+    if (out / KEY).is_file() and (out / KEY).read_text() == key:
+        return PackedDataset.load(out)
+    with _unfinished(out) as part:
         _write(ready, part, options, workers)
+        (part / KEY).write_text(key)
         _replace(out, part)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return PackedDataset.load(out)
+
+
+@contextmanager
+def _unfinished(out: Path) -> Iterator[Path]:
+    """The folder beside `out` in which one process at a time packs, perhaps begun by another.
+
+    It stays where packing breaks off, unless no file was read yet. Raises DataError where another
+    process is at it.
+    """
+    part = out.with_name(f".{out.name}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    lock = os.open(part, os.O_RDONLY)
+    try:
+        _lock(lock, out)
+        yield part
+    finally:
+        os.close(lock)
+        with suppress(OSError):  # not empty, or in its place as `out`
+            part.rmdir()
+
+
+def _lock(folder: int, out: Path) -> None:
+    import fcntl
+
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise DataError(f"another process is packing into {out}; wait for it") from None
+    except OSError:  # a file system without locks
+        return
+
+
+def _key(ready: RawSamples, options: PackOptions) -> str:
+    """What the packed data set depends on; equal keys, equal data sets."""
+    found = hashlib.blake2b(digest_size=16)
+    facts = [ready.name, ready.source, options.to_dict(), list(ready.numeric), list(ready.category)]
+    found.update(json.dumps(facts).encode())
+    table = [_sample(ready), ready.label, ready.numeric, ready.category, ready.dropped]
+    for part in [*table, *([] if ready.labels is None else [ready.labels])]:
+        found.update(hash_pandas_object(part, index=False).to_numpy().tobytes())
+    for member, files in _files(ready, options).items():
+        found.update(digest(files, len(ready), _jobs(ready, member)).encode())
+    return found.hexdigest()
+
+
+def _files(ready: RawSamples, options: PackOptions) -> dict[str, Files]:
+    """By member of the samples: the files that it names."""
+    found: dict[str, Files] = {"image": ImageFiles(ready.image_kind, options.image_size)}
+    if ready.reader is not None:
+        found["series"] = SeriesFiles(ready.reader)
+    return found
+
+
+def _jobs(ready: RawSamples, member: str) -> list[Job]:
+    """(row, path) of each sample that should have a file of this kind."""
+    paths = getattr(ready, member)
+    return [(row, str(path)) for row, path in enumerate(paths) if not pd.isna(path)]
+
+
+def _probe(files: Files, jobs: Sequence[Job]) -> list[Bad]:
+    """What is wrong with these files: all are looked for, 20 are read."""
+    bad = {row: why for row, path in jobs if (why := absent(files, path))}
+    for at in np.unique(np.linspace(0, len(jobs) - 1, min(PROBED, len(jobs)), dtype=np.int64)):
+        row, path = jobs[at]
+        try:
+            files.read(path)
+        except DataError as error:
+            bad[row] = str(error)
+    return sorted(bad.items())
+
+
+def _bad_files(files: Files, bad: Sequence[Bad], options: PackOptions) -> str:
+    lines = [why for _, why in bad[:SHOWN]]
+    lines += [f"and {len(bad) - SHOWN} more"] if len(bad) > SHOWN else []
+    rule = "mend them, or choose bad_file=treat_as_missing to go on without them"
+    if options.bad_file == "treat_as_missing":
+        rule = "these samples lose that modality"
+    return "\n  ".join([f"{len(bad)} {files.what} cannot be read; {rule}:", *lines])
 
 
 def prepare(samples: RawSamples, options: PackOptions) -> RawSamples:
@@ -127,6 +222,8 @@ def _sample(ready: RawSamples) -> pd.DataFrame:
 
 
 def _class_problems(ready: RawSamples) -> list[str]:
+    if ready.labels is not None:
+        return _label_problems(ready, ready.labels)
     classes = sorted(ready.label.unique())
     if len(classes) < 2:
         return [f"the label has one class only ({classes[0]!r}); nothing can be learned"]
@@ -146,9 +243,25 @@ def _class_problems(ready: RawSamples) -> list[str]:
     return found
 
 
+def _label_problems(ready: RawSamples, labels: pd.DataFrame) -> list[str]:
+    """Of a multi-label task: a class that training cannot learn from is a warning."""
+    wrong = [str(name) for name, cells in labels.items() if not cells.isin([0, 1]).all()]
+    found = [f"label {name!r} holds something other than 0 and 1" for name in wrong]
+    if not wrong and not any(_learnable(ready, labels, "train").values()):
+        found.append("in the training split no label has both 0 and 1; nothing can be learned")
+    return found
+
+
+def _learnable(ready: RawSamples, labels: pd.DataFrame, split: str) -> dict[str, bool]:
+    """Which labels have both 0 and 1 in a split."""
+    assert ready.split is not None
+    here = (ready.split == split).to_numpy()
+    return {str(name): set(cells[here]) >= {0, 1} for name, cells in labels.items()}
+
+
 def _column_problems(ready: RawSamples) -> list[str]:
     table = pd.concat([ready.numeric, ready.category], axis=1)
-    if not table.shape[1]:
+    if not table.shape[1] and ready.series is None:
         return ["no numeric or category column is left; a sample is an image and a table"]
     found = []
     twice = sorted(set(table.columns[table.columns.duplicated()]))
@@ -187,7 +300,18 @@ def _warnings(usable: RawSamples, ready: RawSamples) -> list[str]:
         unseen = int((category_codes(column(ready.category, name), levels) == UNSEEN).sum())
         if unseen:
             found.append(f"column {name!r}: {unseen} samples have a level unseen in training")
-    return found
+    return found + _one_sided(ready)
+
+
+def _one_sided(ready: RawSamples) -> list[str]:
+    if ready.labels is None:
+        return []
+    return [
+        f"label {name!r} is the same for all samples of {split}: it has no PRAUC there"
+        for split in SPLITS
+        for name, learnable in _learnable(ready, ready.labels, split).items()
+        if not learnable
+    ]
 
 
 def _counts(ready: RawSamples) -> list[tuple[str, int | str, int | str | None]]:
@@ -195,18 +319,25 @@ def _counts(ready: RawSamples) -> list[tuple[str, int | str, int | str | None]]:
         ("samples", len(ready), None),
         ("left out", len(ready.dropped), None),
         ("groups", int(ready.group.nunique()), None),
-        ("classes", int(ready.label.nunique()), None),
+        ("classes", len(_labels(ready)[0]), None),
         ("with image", int(ready.image.notna().sum()), None),
         ("with table", int(ready.has_table.sum()), None),
     ]
     assert ready.split is not None
     found += [(split, int((ready.split == split).sum()), None) for split in SPLITS]
-    for name in sorted(ready.label.unique()):
-        here = Counter(ready.split[ready.label == name])
+    for name, has in _members(ready).items():
+        here = Counter(ready.split[has])
         parts = ", ".join(f"{here[split]} {split}" for split in SPLITS)
         found.append((f"class {name}", f"{here.total()} ({parts})", None))
     empty = pd.concat([ready.numeric, ready.category], axis=1).isna().mean()
     return found + [(f"empty in {name}", f"{share:.1%}", None) for name, share in empty.items()]
+
+
+def _members(ready: RawSamples) -> dict[str, Bool[np.ndarray, " N"]]:
+    """By class, which samples are of it."""
+    names, label = _labels(ready)
+    one_hot = label == 1 if label.ndim == 2 else label[:, None] == np.arange(len(names))
+    return dict(zip(names, one_hot.T, strict=True))
 
 
 def vocabulary(ready: RawSamples) -> dict[str, list[str]]:
@@ -226,80 +357,102 @@ def category_codes(values: pd.Series, levels: Sequence[str]) -> Int32[np.ndarray
     return np.where(values.isna(), EMPTY, codes).astype(np.int32)
 
 
-def _write(ready: RawSamples, part: Path, options: PackOptions, workers: int | None) -> None:
-    """Write pixels, arrays and samples below `part`, the schema last."""
-    jobs, target = _jobs(ready), part / "image.npy"
-    _create(target, (len(ready), options.image_size, options.image_size, 3))
-    workers = workers or max(1, min(os.cpu_count() or 1, len(jobs) // 1024))
-    bad = _read_images(target, jobs, workers)
-    if bad and options.bad_image == "error":
-        raise DataError(_bad_images(list(bad.values()), options))
-    ready = _without_bad_images(ready, bad, target)
-    dataset = _assemble(ready, target, options)
+def _write(
+    ready: RawSamples, part: Path, options: PackOptions, workers: int | Spread | None
+) -> None:
+    """Write what the files hold, arrays and samples below `part`, the schema last."""
+    (part / "schema.json").unlink(missing_ok=True)
+    kinds = _files(ready, options)
+    found = {
+        member: fill(part, files, _jobs(ready, member), len(ready), workers)
+        for member, files in kinds.items()
+    }
+    bad = {name: list(bad.items()) for name, bad in found.items() if bad}
+    if options.bad_file == "error" and bad:
+        lists = [_bad_files(kinds[name], lines, options) for name, lines in bad.items()]
+        raise DataError("\n".join(lists))
+    for member, lines in found.items():
+        ready = _without(ready, member, lines)
+    ready = _with_content(ready, part, kinds)
+    dataset = _assemble(ready, part, options)
     if problems := dataset.problems():
         raise DataError("\n".join(problems))
     ready.dropped.to_parquet(part / "dropped.parquet", index=False)
     dataset.save(part)
+    (part / DONE).unlink(missing_ok=True)
 
 
-def _create(target: Path, shape: tuple[int, ...]) -> None:
-    """Make an array file of zeros. Raises DataError where the disk cannot hold it."""
-    need, free = int(np.prod(shape)), shutil.disk_usage(target.parent).free
-    if need > free:
-        raise DataError(
-            f"the images need {need / 1e9:.1f} GB, but {target.parent.parent} has "
-            f"{free / 1e9:.1f} GB free; choose a smaller image_size or another disk"
-        )
-    np.lib.format.open_memmap(target, mode="w+", dtype=np.uint8, shape=shape).flush()
-
-
-def _without_bad_images(ready: RawSamples, bad: Mapping[int, str], target: Path) -> RawSamples:
-    """Samples with a bad picture lose it, and leave altogether where they have no table."""
+def _without(ready: RawSamples, member: str, bad: Mapping[int, str]) -> RawSamples:
+    """The samples with a bad file lose it, and are noted in `dropped`."""
     rows = np.array(list(bad), dtype=np.int64)
-    table = ready.has_table
-    notes = [
-        "image treated as missing: " + why if table[row] else "no table, and no image: " + why
-        for row, why in bad.items()
-    ]
+    what = "image" if member == "image" else "time series"
+    notes = [f"{what} treated as missing: {why}" for why in bad.values()]
     lines = pd.DataFrame({"id": ready.id.iloc[rows].to_numpy(), "reason": notes}, dtype=str)
-    image = ready.image.astype(object).where(~ready.id.index.isin(rows), None)
+    paths = getattr(ready, member).astype(object).where(~ready.id.index.isin(rows), None)
     dropped = pd.concat([ready.dropped, lines], ignore_index=True)
-    keep = image.notna().to_numpy() | table
-    if not keep.all():
-        _keep_rows(target, keep)
-    return dataclasses.replace(ready, image=image, dropped=dropped).take(keep)
+    return dataclasses.replace(ready, dropped=dropped, **{member: paths})
+
+
+def _with_content(ready: RawSamples, part: Path, kinds: Mapping[str, Files]) -> RawSamples:
+    """Samples that are left with neither modality leave the arrays, too."""
+    keep = ready.image.notna().to_numpy() | ready.has_table
+    if keep.all():
+        return ready
+    (part / DONE).unlink(missing_ok=True)  # rows move
+    for files in kinds.values():
+        for name in files.arrays:
+            _keep_rows(part / f"{name}.npy", keep)
+    return ready.drop(~keep, "neither modality is left")
 
 
 def _keep_rows(target: Path, keep: Bool[np.ndarray, " N"]) -> None:
     before = np.load(target, mmap_mode="r")
     after = target.with_suffix(".kept")
     shape = (int(keep.sum()), *before.shape[1:])
-    kept = np.lib.format.open_memmap(after, mode="w+", dtype=np.uint8, shape=shape)
+    kept = np.lib.format.open_memmap(after, mode="w+", dtype=before.dtype, shape=shape)
     for row, old in enumerate(np.flatnonzero(keep)):
         kept[row] = before[old]
     kept.flush()
     after.replace(target)
 
 
-def _assemble(ready: RawSamples, target: Path, options: PackOptions) -> PackedDataset:
-    levels, classes = vocabulary(ready), sorted(ready.label.unique())
+def _assemble(ready: RawSamples, part: Path, options: PackOptions) -> PackedDataset:
+    levels, reader = vocabulary(ready), ready.reader
     codes = [category_codes(column(ready.category, name), found) for name, found in levels.items()]
+    classes, label = _labels(ready)
     schema = Schema(
         name=ready.name,
-        class_names=[str(name) for name in classes],
+        task="multiclass" if ready.labels is None else "multilabel",
+        class_names=classes,
         image_size=options.image_size,
+        image_kind=ready.image_kind,
         numeric=[str(name) for name in ready.numeric.columns],
         category=levels,
+        series=dict(reader.channels) if reader else {},
+        steps=reader.steps if reader else 0,
         source=ready.source,
     )
+    series = ("series", "length") if reader else ()
     return PackedDataset(
         schema=schema,
-        image=np.load(target, mmap_mode="r"),
+        image=np.load(part / "image.npy", mmap_mode="r"),
         numeric=_numbers(ready),
         category=np.stack(codes, axis=1) if codes else np.zeros((len(ready), 0), dtype=np.int32),
-        label=np.searchsorted(np.array(classes, dtype=object), ready.label.to_numpy(dtype=object)),
+        label=label,
         sample=_sample(ready),
+        **{name: np.load(part / f"{name}.npy", mmap_mode="r") for name in series},
     )
+
+
+def _labels(
+    ready: RawSamples,
+) -> tuple[list[str], Int64[np.ndarray, " N"] | Float32[np.ndarray, "N C"]]:
+    """The names of the classes, and the label of each sample in their order."""
+    if ready.labels is not None:
+        return [str(name) for name in ready.labels], ready.labels.to_numpy(dtype=np.float32)
+    classes = sorted(ready.label.unique())
+    place = np.searchsorted(np.array(classes, dtype=object), ready.label.to_numpy(dtype=object))
+    return [str(name) for name in classes], place.astype(np.int64)
 
 
 def _refuse_to_overwrite(out: Path, name: str) -> None:
@@ -320,6 +473,7 @@ def _refuse_to_overwrite(out: Path, name: str) -> None:
 def _replace(out: Path, part: Path) -> None:
     """Put the finished folder in its place."""
     old = part.with_suffix(".old")
+    shutil.rmtree(old, ignore_errors=True)
     if out.exists():
         out.rename(old)
     part.rename(out)

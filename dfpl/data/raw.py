@@ -68,7 +68,8 @@ class RawSamples:
     image_kind: ImageKind = "picture"
     """What the files of `image` are."""
     series: pd.Series | None = None
-    """Path of the sample's time series, part of its table, or None where it has none."""
+    """Path of the sample's time series, part of its table, or None where it has none; a `#` and
+    its length may follow."""
     reader: SeriesReader | None = None
     """Reads `series`."""
 
@@ -122,7 +123,7 @@ class PackOptions(Config):
 
     image_size: Annotated[int, Field(ge=8)] = 128
     """Height and width in pixels, of a volume also its depth."""
-    bad_image: Literal["error", "treat_as_missing"] = "error"
+    bad_file: Literal["error", "treat_as_missing"] = "error"
     """What to do with a picture that is absent, truncated or no image: list all and stop, or go on
     with the image modality absent for that sample (listed in dropped.parquet)."""
     infinite: Literal["error", "limit"] = "error"

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfpl.data.packed import DataError
+from dfpl.data.packed import SPLITS, DataError
 from dfpl.data.raw import RawSamples, Report
 from dfpl.data.sources import _dvm_recipe as recipe
 from dfpl.data.sources import dvm
@@ -206,7 +206,7 @@ def test_a_listed_picture_that_is_not_there_stops_packing(twin: Path, tmp_path: 
 def test_a_listed_picture_that_is_not_there_is_treated_as_missing(
     twin: Path, tmp_path: Path
 ) -> None:
-    options = OPTIONS.with_values({"bad_image": "treat_as_missing"})
+    options = OPTIONS.with_values({"bad_file": "treat_as_missing"})
     packed = dvm.pack(twin, tmp_path / "packed", options, workers=1)
     sample = packed.sample
     assert sample["id"][~sample["has_image"]].tolist() == [LOST]
@@ -330,7 +330,7 @@ def test_id_lists_decide_the_split(twin: Path, samples: RawSamples, lists: Path)
 
 
 def test_id_lists_that_are_not_the_published_ones_are_told(twin: Path, lists: Path) -> None:
-    options = OPTIONS.with_values({"ids": str(lists), "bad_image": "treat_as_missing"})
+    options = OPTIONS.with_values({"ids": str(lists), "bad_file": "treat_as_missing"})
     report = dvm.check(twin, options)
     assert report.problems == []
     told = [text for text in report.warnings if "is not the published list" in text]
@@ -368,8 +368,102 @@ def test_counts_stand_beside_the_published_ones(twin: Path) -> None:
     assert "lower min_adverts = 100" in report.problems[0]
 
 
+@pytest.fixture
+def merged(copy: Path) -> Path:
+    """The twin with its six models made three of 106 usable adverts, over the real threshold."""
+    into = {"2_2": "2_1", "43_2": "43_1", "96_2": "96_1"}
+
+    def merge(rows: Rows) -> None:
+        for row in rows:
+            row[" Genmodel_ID"] = into.get(row[" Genmodel_ID"], row[" Genmodel_ID"])
+
+    edit(copy, "Ad_table.csv", merge)
+    return copy
+
+
+def test_totals_that_differ_from_the_published_ones_are_told_with_all_steps(merged: Path) -> None:
+    report = dvm.check(merged, dvm.Options(image_size=16))
+    label = "models (the published lists have 286; the paper's 283 is a misprint)"
+    assert (label, 3, 286) in report.counts
+    assert ("train rows", 127, 70_565) in report.counts
+    (told,) = [text for text in report.warnings if "expected with tables V2.0" in text]
+    assert told == (
+        "176,414 rows / 286 models expected with tables V2.0, got 318 / 3; per-step counts "
+        "375 / 361 / 354 / 340 / 326 / 318 / 318, expected "
+        "268,255 / 224,724 / 209,035 / 184,562 / ? / 176,414 / 176,414"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"train_share": "10%"}, [7_056, 17_642, 88_207]),
+        ({"train_share": "1%"}, [705, 17_642, 88_207]),
+        ({"test": 0.4}, [None] * 3),
+        ({"view": "front", "min_adverts": 10}, [None] * 3),
+    ],
+)
+def test_rows_of_a_split_are_compared_where_the_published_options_hold(
+    merged: Path, options: dict[str, object], expected: list[int | None]
+) -> None:
+    report = dvm.check(merged, dvm.Options.from_dict({"image_size": 16, **options}))
+    found = {what: published for what, _, published in report.counts}
+    assert [found[f"{split} rows"] for split in SPLITS] == expected
+
+
+def test_a_model_with_just_enough_adverts_is_kept(twin: Path) -> None:
+    assert dvm.read(twin, OPTIONS.with_values({"min_adverts": 53})).label.nunique() == 6
+    with pytest.raises(DataError, match="no advert is left"):
+        dvm.read(twin, OPTIONS.with_values({"min_adverts": 54}))
+
+
+def test_a_smaller_share_of_train_leaves_val_and_test_alone(
+    twin: Path, samples: RawSamples
+) -> None:
+    tenth, hundredth = (
+        dvm.read(twin, OPTIONS.with_values({"train_share": share})) for share in ("10%", "1%")
+    )
+    assert shares(tenth).sum().to_dict() == {"test": 159, "train": 12, "val": 32}
+    assert shares(hundredth)["train"].tolist() == [1] * 6  # a tenth of 12 is less than 6 models
+    assert shares(tenth)[["test", "val"]].equals(shares(samples)[["test", "val"]])
+    few, more, all_of_it = (set(s.id[s.split == "train"]) for s in (hundredth, tenth, samples))
+    assert few < more < all_of_it
+    reasons = tenth.dropped.set_index("id")["reason"]
+    assert set(reasons[sorted(all_of_it - more)]) == {"training advert outside the 10% kept"}
+    assert tenth.source == samples.source + ", 10% of train"
+
+
+def test_a_smaller_share_of_train_is_drawn_from_the_id_lists(
+    twin: Path, samples: RawSamples, lists: Path
+) -> None:
+    listed = dvm.read(twin, OPTIONS.with_values({"ids": str(lists), "train_share": "1%"}))
+    kept = listed.id[listed.split == "train"]
+    names = (lists / "train_ids_dvm_all_views.txt").read_text().split(",")[:-1]
+    models = dict(zip(samples.id, samples.label, strict=True))
+    first = {models[name]: name for name in reversed(names)}
+    assert set(first.values()) <= set(kept)  # 159 rows: 15, and then 6, the first of each model
+    assert len(kept) == 6
+
+
+def test_a_share_that_cannot_be_stratified_is_a_problem(
+    twin: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise ValueError("too few members")
+
+    monkeypatch.setattr(dvm, "draw_train_share", fail)
+    (problem,) = dvm.check(twin, OPTIONS.with_values({"train_share": "10%"})).problems
+    assert problem == ("127 training adverts cannot be cut to train_share = 10%: too few members")
+
+
+def test_id_lists_that_are_no_text_are_a_problem(twin: Path, lists: Path) -> None:
+    (lists / "val_ids_dvm_all_views.txt").write_bytes(b"2_1$$1,\xff\xfe")
+    (problem,) = dvm.check(twin, OPTIONS.with_values({"ids": str(lists)})).problems
+    assert "val_ids_dvm_all_views.txt cannot be read as UTF-8" in problem
+
+
 def test_other_options_are_not_compared_with_the_published_counts(twin: Path) -> None:
-    report = dvm.check(twin, OPTIONS.with_values({"bad_image": "treat_as_missing"}))
+    report = dvm.check(twin, OPTIONS.with_values({"bad_file": "treat_as_missing"}))
     assert report.problems == []
     assert ("of models with enough adverts", 318, None) in report.counts
     assert not any("176,414" in text for text in report.warnings)
@@ -402,6 +496,60 @@ def test_a_missing_column_is_named_beside_those_found(copy: Path) -> None:
     (problem,) = dvm.check(copy, OPTIONS).problems
     assert f"{path} lacks Entry_price" in problem
     assert "['Maker', ' Genmodel', ' Genmodel_ID', ' Year', ' Price']" in problem
+
+
+def test_a_column_that_two_headers_name_is_a_problem(copy: Path) -> None:
+    path = copy / "tables_V2.0" / "Price_table.csv"
+    path.write_text(path.read_text().replace("Maker,", "Entry_price,", 1))
+    (problem,) = dvm.check(copy, OPTIONS).problems
+    assert f"{path} has more than one column Entry_price" in problem
+
+
+def test_rows_longer_than_the_header_are_a_problem_and_shift_no_column(copy: Path) -> None:
+    path = copy / "tables_V2.0" / "Ad_table.csv"
+    header, *rows = path.read_text().splitlines()
+    path.write_text("\n".join([header, *(f"{row},more" for row in rows)]))
+    (problem,) = dvm.check(copy, OPTIONS).problems
+    assert f"{path} cannot be read as comma-separated UTF-8" in problem
+
+
+def test_an_empty_column_drops_its_adverts_and_is_no_crash(copy: Path) -> None:
+    edit(copy, "Image_table.csv", lambda rows: [{**row, " Image_ID": ""} for row in rows])
+    (problem,) = dvm.check(copy, OPTIONS).problems
+    assert "0 with a picture in Image_table.csv" in problem
+
+
+def test_an_extra_table_without_rows_leaves_no_advert(copy: Path) -> None:
+    path = copy / "tables_V2.0" / "Ad_table (extra).csv"
+    path.write_text(path.read_text().splitlines()[0] + "\n")
+    (problem,) = dvm.check(copy, OPTIONS).problems
+    assert "0 with physical sizes" in problem
+
+
+def test_tables_that_packing_does_not_need_are_told_where_absent_or_wrong(copy: Path) -> None:
+    tables = copy / "tables_V2.0"
+    (tables / "Basic_table.csv").unlink()
+    trim = tables / "Trim_table.csv"
+    trim.write_text(trim.read_text().replace("Engine_size", "Engin_size"))
+    report = dvm.check(copy, OPTIONS.with_values({"bad_file": "treat_as_missing"}))
+    told = [text for text in report.warnings if "(this table is not needed for packing)" in text]
+    assert report.problems == []
+    assert len(told) == 2
+    assert "no `Basic_table.csv` in" in told[0] and "lacks Engine_size" in told[1]
+
+
+def test_rows_of_all_seven_tables_stand_beside_those_of_tables_v2(twin: Path) -> None:
+    rows = [count for count in dvm.check(twin, OPTIONS).counts if count[0].startswith("rows of")]
+    pictures = len((twin / "tables_V2.0/Image_table.csv").read_text().splitlines()) - 1
+    assert rows == [
+        ("rows of Ad_table.csv", 375, 268_255),
+        ("rows of Ad_table (extra).csv", 375, 268_255),
+        ("rows of Basic_table.csv", 7, 1_011),
+        ("rows of Image_table.csv", pictures, 1_451_784),
+        ("rows of Price_table.csv", 7 * 11, 6_333),
+        ("rows of Sales_table.csv", 7, 772),
+        ("rows of Trim_table.csv", 7 * 11, 335_562),
+    ]
 
 
 def test_a_table_that_is_no_text_is_a_problem_and_no_crash(copy: Path) -> None:
@@ -465,10 +613,13 @@ def test_a_folder_without_the_pictures_names_the_first_one_missing(copy: Path) -
     (problem,) = dvm.check(copy, OPTIONS).problems[:1]
     assert "of 200 probed image names 200 are missing" in problem
     assert f"first missing path {copy}/resized_DVM/Abarth/124 Spider/20" in problem
+    assert (
+        "expected 1.45 M files in resized_DVM, e.g. Volvo/V50/2004/Silver/Volvo$$V50$$" in problem
+    )
 
 
 def test_some_absent_pictures_are_a_warning(twin: Path) -> None:
-    options = OPTIONS.with_values({"bad_image": "treat_as_missing", "min_adverts": 30})
+    options = OPTIONS.with_values({"bad_file": "treat_as_missing", "min_adverts": 30})
     report = dvm.check(twin, options)
     assert report.problems == []
     assert any(LOST in text for text in report.warnings)

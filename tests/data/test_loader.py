@@ -350,7 +350,7 @@ def test_pictures_lie_in_memory_as_the_device_wants_them(
 ) -> None:
     for batch in first_batches(scenario):
         assert batch.image.is_contiguous()
-    monkeypatch.setattr("dfpl.data.loader.layout", lambda device: torch.channels_last)
+    monkeypatch.setattr("dfpl.data.loader.layout", lambda *_: torch.channels_last)
     for batch in first_batches(scenario):
         assert batch.image.is_contiguous(memory_format=torch.channels_last)
 

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from dfpl.data import packing
+from dfpl.data import packing, reading
 from dfpl.data.images import read_image
 from dfpl.data.packed import EMPTY, UNSEEN, DataError, PackedDataset
 from dfpl.data.packing import category_codes, check, pack, prepare
@@ -22,7 +22,7 @@ from dfpl.data.split import draw_split
 from dfpl.fields import ConfigError
 
 SMALL = PackOptions(image_size=8)
-LENIENT = PackOptions(image_size=8, bad_image="treat_as_missing")
+LENIENT = PackOptions(image_size=8, bad_file="treat_as_missing")
 N = 24
 
 
@@ -321,8 +321,8 @@ def test_bad_images_stop_packing_and_are_all_listed(tmp_path: Path, workers: int
     assert "04.png: it is no image that Pillow knows (13 bytes)" in told
     assert "05.png: there is no such file" in told
     assert f"{tmp_path}: it is not a file" in told
-    assert "bad_image=treat_as_missing" in told
-    assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    assert "bad_file=treat_as_missing" in told
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.part", "raw"]
 
 
 def test_bad_images_are_treated_as_missing_where_asked(tmp_path: Path) -> None:
@@ -333,9 +333,11 @@ def test_bad_images_are_treated_as_missing_where_asked(tmp_path: Path) -> None:
     table_only = packed.sample["id"][~packed.sample["has_image"]].tolist()
     assert table_only == ["s03", "s04", "s05"]
     assert packed.image[[2, 6, 22], 0, 0, 0].tolist() == [2, 7, 23]
-    dropped = dict(pd.read_parquet(tmp_path / "out" / "dropped.parquet").to_numpy().tolist())
+    lines = pd.read_parquet(tmp_path / "out" / "dropped.parquet").groupby("id")["reason"]
+    dropped = lines.agg("; ".join).to_dict()
     assert dropped["s03"].startswith("image treated as missing: ")
-    assert dropped["s06"].startswith("no table, and no image: ")
+    assert dropped["s06"].startswith("image treated as missing: ")
+    assert dropped["s06"].endswith("; neither modality is left")
 
 
 def test_only_twenty_bad_images_are_shown(tmp_path: Path) -> None:
@@ -401,24 +403,98 @@ def test_a_picture_is_turned_as_its_exif_says(tmp_path: Path) -> None:
     assert pixels[0].min() > 200 > 50 > pixels[-1].max()
 
 
-def test_a_pack_that_breaks_off_leaves_nothing(
+def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the pictures that are read from now on."""
+    read, names = reading.read_image, []
+
+    def counted(path: Path, size: int) -> Any:
+        names.append(path.name)
+        return read(path, size)
+
+    monkeypatch.setattr(reading, "read_image", counted)
+    return names
+
+
+def test_a_pack_that_breaks_off_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    for place in ("_read_images", "_replace"):
-        samples = made_up(tmp_path / "raw")
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(packing, place, broken)
-            pack(samples, tmp_path / "out", SMALL)
-        assert [path.name for path in tmp_path.iterdir()] == ["raw"]
+    monkeypatch.setattr(reading, "CHUNK", 5)
+    samples, out = made_up(tmp_path / "raw"), tmp_path / "out"
+    expected = pack(samples, tmp_path / "whole", SMALL)
+    names = count_reads(monkeypatch)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(reading, "_put_note", broken)
+        pack(samples, out, SMALL)
+    assert len(names) == 5 and not out.exists()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(packing, "_replace", broken)
+        pack(samples, out, SMALL)
+    assert len(names) == 5 + N
+    found = pack(samples, out, SMALL)
+    assert found.schema.content_hash == expected.schema.content_hash
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "raw", "whole"]
+
+
+def test_mended_files_are_read_and_the_rest_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reading, "CHUNK", 6)
+    samples, out = made_up(tmp_path / "raw"), tmp_path / "out"
+    content = Path(path_of(samples, 7)).read_bytes()
+    truncate(path_of(samples, 7))
+    with pytest.raises(DataError, match="1 images cannot be read"):
+        pack(samples, out, SMALL)
+    Path(path_of(samples, 7)).write_bytes(content)
+    names = count_reads(monkeypatch)
+    found = pack(samples, out, SMALL)
+    assert names == [f"{row:02}.png" for row in range(6, 12)]
+    assert found.image[:, 0, 0, 0].tolist() == list(range(N))
+
+
+def test_what_is_packed_already_is_not_packed_again_unless_something_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, out = made_up(tmp_path / "raw"), tmp_path / "out"
+    pack(samples, out, SMALL)
+    names = count_reads(monkeypatch)
+    pack(samples, out, SMALL)
+    assert not names
+    Image.new("RGB", (12, 10), (99, 99, 99)).save(path_of(samples, 4))
+    assert pack(samples, out, SMALL).image[4, 0, 0, 0] == 99
+    assert len(names) == N
+    pack(replace(samples, numeric=samples.numeric + 1), out, SMALL)
+    assert len(names) == 2 * N
+
+
+def test_one_process_at_a_time_packs_into_a_folder(tmp_path: Path) -> None:
+    samples, out = made_up(tmp_path / "raw"), tmp_path / "out"
+    with packing._unfinished(out), pytest.raises(DataError, match="another process is packing"):
+        pack(samples, out, SMALL)
+    assert len(pack(samples, out, SMALL)) == N
+
+
+def test_a_cluster_reads_and_what_it_cannot_see_is_read_here(tmp_path: Path) -> None:
+    """Stands for machines of which every second one lacks the folder of pictures."""
+    asked = []
+
+    def spread(function: Any, chunks: Any) -> Any:
+        for place in reversed(range(len(chunks))):
+            asked.append(place)
+            rows = function(chunks[place])
+            yield place, ["no such file here" if row % 2 else v for row, v in enumerate(rows)]
+
+    samples = spoil(made_up(tmp_path / "raw"), tmp_path)
+    expected = pack(samples, tmp_path / "here", LENIENT, workers=1)
+    found = pack(samples, tmp_path / "there", LENIENT, workers=spread)
+    assert asked and found.schema.content_hash == expected.schema.content_hash
 
 
 def test_what_a_killed_pack_leaves_is_no_data_set(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(packing.shutil, "rmtree", lambda *_, **__: None)  # no time to clean up
     monkeypatch.setattr(PackedDataset, "save", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         pack(made_up(tmp_path / "raw"), tmp_path / "out", SMALL)
@@ -445,7 +521,7 @@ def test_a_disk_that_is_too_small_is_told_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     full = SimpleNamespace(free=100)
-    monkeypatch.setattr(packing.shutil, "disk_usage", lambda _: full)
+    monkeypatch.setattr(reading.shutil, "disk_usage", lambda _: full)
     with pytest.raises(DataError, match=r"0\.0 GB free; choose a smaller image_size"):
         pack(made_up(tmp_path / "raw"), tmp_path / "out", SMALL)
 

@@ -81,7 +81,7 @@ class Options(TwinOptions):
     """Folders of the pictures: all views, the subset of front views, or the Kaggle copy."""
     lost: Annotated[int, Field(ge=0)] = 0
     """Adverts whose first picture is listed but not on disk; packing them needs
-    bad_image = treat_as_missing."""
+    bad_file = treat_as_missing."""
 
     @model_validator(mode="after")
     def _enough_adverts_to_lose(self) -> "Options":
