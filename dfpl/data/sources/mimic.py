@@ -250,16 +250,12 @@ def _to_samples(steps: _Steps, options: Options) -> RawSamples:
 def _compare(samples: RawSamples, options: Options, report: Report) -> None:
     """Set the totals beside the published ones, and say it where they differ."""
     standard = _is_standard(options)
-    assert samples.split is not None and samples.labels is not None
+    assert samples.split is not None
     rows = {split: int((samples.split == split).sum()) for split in SPLITS}
     report.counts.extend(
         (f"{split} rows", count, ROWS[split] if standard else None) for split, count in rows.items()
     )
     report.counts.append(("labels", len(LABELS), 25))
-    for name in LABELS:
-        here = samples.split[samples.labels[name] == 1]
-        parts = ", ".join(f"{int((here == split).sum())} {split}" for split in SPLITS)
-        report.counts.append((f"with {name}", f"{len(here)} ({parts})", None))
     if standard and rows != ROWS:
         found = " / ".join(f"{count:,}" for count in rows.values())
         published = " / ".join(f"{count:,}" for count in ROWS.values())
