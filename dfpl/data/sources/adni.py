@@ -1,7 +1,7 @@
 """ADNI: normal, impaired or demented, from an MRI scan and the clinical table of the same visit.
 
 Raw files    ADNIMERGE.csv, or a dated copy, in RAW or RAW/tables (LONI, adni.loni.usc.edu, by
-             application), and T1 scans as NIfTI anywhere below RAW; `adni_scans` says how they lie
+             application), and T1 scans as NIfTI anywhere below RAW; `_adni_scans` says how they lie
 Label        DX of the visit: CN, MCI, Dementia. Old releases' NL is CN, and `MCI to Dementia` what
              it ends with. Visits without DX are left out, never filled from DX_bl
 Sample       a visit with a diagnosis and a scan: <PTID>_<VISCODE>. Scans find their visit among all
@@ -25,7 +25,7 @@ from pydantic import Field
 from dfpl.data import packing
 from dfpl.data.packed import SPLITS, DataError, PackedDataset
 from dfpl.data.raw import PackOptions, RawSamples, Report, nothing_dropped
-from dfpl.data.sources.adni_scans import (
+from dfpl.data.sources._adni_scans import (
     Found,
     Scan,
     Visit,
@@ -35,7 +35,7 @@ from dfpl.data.sources.adni_scans import (
     parse_dates,
     read_collections,
 )
-from dfpl.data.sources.adni_table import (
+from dfpl.data.sources._adni_table import (
     CLASSES,
     DEFAULT,
     TEXTS,

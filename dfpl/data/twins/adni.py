@@ -2,20 +2,20 @@
 
 Severity is the sum of a shared factor (ventricles, and what is asked in tests), an image-only one
 (a bright structure beside them) and a table-only one (daily life, biomarkers); the diagnosis is its
-third. Neither modality alone suffices; the two together nearly do. Subjects' ids are of sites that
+third. Neither modality alone suffices; the two together tell nearly all. Subjects' ids are of sites that
 ADNI does not have.
 """
 
 import datetime
 import math
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 from pydantic import Field
 
 from dfpl.data.twins import Row, TwinOptions, begun, write_csv
+from dfpl.data.twins._adni_heads import write_head
 
 VERSION = 1  # raise it when the same options give other files
 PARTS = ("Mem", "Lang", "Visspat", "Plan", "Organ", "Divatt", "Total")
@@ -23,7 +23,9 @@ ECOG_PT, ECOG_SP = ([f"Ecog{who}{part}" for part in PARTS] for who in ("Pt", "SP
 RAVLT = [f"RAVLT_{part}" for part in ("immediate", "learning", "forgetting", "perc_forgetting")]
 SCORES = ["CDRSB", "ADAS11", "ADAS13", "ADASQ4", "MMSE", *RAVLT, "LDELTOTAL", "DIGITSCOR"]
 SCORES += ["TRABSCOR", "FAQ"]
-TRACERS, FLUID = ["FDG", "PIB", "AV45", "FBB"], ["ABETA", "TAU", "PTAU"]
+TRACERS = ["FDG", "PIB", "AV45", "FBB"]
+FLUID = {"ABETA": (200.0, 1700.0), "TAU": (80.0, 1300.0), "PTAU": (8.0, 120.0)}
+"""Biomarkers, and the range beyond which only `<` or `>` is written."""
 MPACC = ["mPACCdigit", "mPACCtrailsB"]
 SCANNER = ["FLDSTRENG", "FSVERSION", "IMAGEUID"]
 VOLUMES = ["Ventricles", "Hippocampus", "WholeBrain", "Entorhinal", "Fusiform", "MidTemp", "ICV"]
@@ -44,7 +46,53 @@ MONTHS = (0, 6, 12, 24)
 AT_BASELINE = {"CN": ("CN", "SMC"), "MCI": ("EMCI", "LMCI"), "Dementia": ("AD", "AD")}
 PROTOCOLS = ("ADNI1", "ADNIGO", "ADNI2", "ADNI3")
 SERIES = ("MPR__GradWarp__B1_Correction__N3__Scaled", "MPR-R__GradWarp__B1_Correction__N3__Scaled")
-Volume = Float32[np.ndarray, "X Y Z"]
+
+
+class _Measure(NamedTuple):
+    """mean + slope (factor + noise x standard normal), within [low, high], rounded."""
+
+    factor: int
+    """0 shared, 1 image-only, 2 table-only."""
+    mean: float
+    slope: float
+    digits: int | None = 5
+    low: float = -math.inf
+    high: float = math.inf
+    noise: float = 0.35
+
+
+MEASURES = {
+    "CDRSB": _Measure(2, 2.2, 1.5, 2, 0.0, 18.0),
+    "ADAS11": _Measure(0, 11.0, 5.0, 2, 0.0, 70.0),
+    "ADAS13": _Measure(0, 17.0, 8.0, 2, 0.0, 85.0),
+    "ADASQ4": _Measure(0, 5.0, 2.2, None, 0.0, 10.0),
+    "MMSE": _Measure(0, 26.0, -2.2, None, 0.0, 30.0),
+    "RAVLT_immediate": _Measure(0, 36.0, -10.0, None, 0.0, 75.0),
+    "RAVLT_learning": _Measure(0, 4.0, -2.0, None, -5.0, 14.0),
+    "RAVLT_forgetting": _Measure(0, 4.0, 2.0, None, -12.0, 15.0),
+    "RAVLT_perc_forgetting": _Measure(0, 55.0, 25.0, 4),
+    "LDELTOTAL": _Measure(0, 8.0, -4.0, None, 0.0, 25.0),
+    "DIGITSCOR": _Measure(0, 38.0, -9.0, None, 0.0, 90.0),
+    "TRABSCOR": _Measure(0, 120.0, 45.0, None, 20.0, 300.0),
+    "FAQ": _Measure(2, 6.0, 4.0, None, 0.0, 30.0),
+    "MOCA": _Measure(0, 23.0, -3.0, None, 0.0, 30.0),
+    **{name: _Measure(0, -5.0, -4.0) for name in MPACC},
+    **{name: _Measure(2, 1.9, 0.5, 5, 1.0, 4.0, 0.6) for name in (*ECOG_PT, *ECOG_SP)},
+    "FDG": _Measure(2, 1.2, -0.12),
+    "PIB": _Measure(2, 1.6, 0.3),
+    "AV45": _Measure(2, 1.2, 0.2),
+    "FBB": _Measure(2, 1.2, 0.2),
+    "ABETA": _Measure(2, 1000.0, -350.0, 1),
+    "TAU": _Measure(2, 290.0, 80.0, 1),
+    "PTAU": _Measure(2, 28.0, 9.0, 1),
+    "Ventricles": _Measure(0, 42_000.0, 9_000.0, None),
+    "Hippocampus": _Measure(1, 6_700.0, -900.0, None),
+    "Entorhinal": _Measure(1, 3_500.0, -500.0, None),
+    "Fusiform": _Measure(1, 17_000.0, -1_000.0, None),
+    "MidTemp": _Measure(1, 19_500.0, -1_000.0, None),
+}
+"""Scores of tests tell the shared factor, daily life and biomarkers the table-only one, and
+FreeSurfer's volumes what the scan shows."""
 
 
 class Options(TwinOptions):
@@ -105,7 +153,10 @@ def _write(out: Path, options: Options) -> None:
             factors.append(dict(zip(FACTORS, (name, *visit.factors), strict=True)))
         scans = [scan for visit in visits for scan in _scans_of(visit, visits)]
         for scan in scans:
-            _save(scan, out / _path(scan, options.layout), options)
+            seeds = [options.seed, scan.visit.number, scan.image]
+            four_axes = scan.visit.number % 60 == 10
+            path = out / _path(scan, options.layout)
+            write_head(path, scan.visit.factors, options.pixels, seeds, four_axes)
         listed += [_listed(scan) for scan in scans]
         if options.layout == "bids":
             _describe_sessions(out / "bids", scans)
@@ -181,59 +232,25 @@ def _time(month: int, days: int, date: datetime.date, first: datetime.date) -> R
 
 
 def _measure(factors: tuple[float, float, float], rng: np.random.Generator, number: int) -> Row:
-    """What is measured at a visit: scores of tests tell the shared factor, daily life and
-    biomarkers the table-only one, and FreeSurfer's volumes what the scan shows."""
-    shared, image_only, table_only = factors
+    """What is measured at a visit, and the diagnosis."""
+    row: Row = {}
+    for name, how in MEASURES.items():
+        noise = how.noise * rng.standard_normal()
+        value = how.mean + how.slope * (factors[how.factor] + noise)
+        row[name] = round(min(max(value, how.low), how.high), how.digits)
+    row["CDRSB"] = round(2 * row["CDRSB"]) / 2  # a sum of boxes with halves
+    row |= {name: _censored(row[name], *FLUID[name]) for name in FLUID}
     severity = sum(factors) / math.sqrt(3)
-
-    def told(factor: float, mean: float, slope: float, noise: float = 0.35) -> float:
-        return mean + slope * (factor + noise * rng.standard_normal())
-
-    def whole(factor: float, mean: float, slope: float, low: int, high: int) -> int:
-        return min(max(round(told(factor, mean, slope)), low), high)
-
-    row: Row = {
-        "CDRSB": max(0.0, round(2 * told(table_only, 2.2, 1.5)) / 2),
-        "ADAS11": max(0.0, round(told(shared, 11, 5), 2)),
-        "ADAS13": max(0.0, round(told(shared, 17, 8), 2)),
-        "ADASQ4": whole(shared, 5, 2.2, 0, 10),
-        "MMSE": whole(shared, 26, -2.2, 0, 30),
-        "RAVLT_immediate": whole(shared, 36, -10, 0, 75),
-        "RAVLT_learning": whole(shared, 4, -2, -5, 14),
-        "RAVLT_forgetting": whole(shared, 4, 2, -12, 15),
-        "RAVLT_perc_forgetting": round(told(shared, 55, 25), 4),
-        "LDELTOTAL": whole(shared, 8, -4, 0, 25),
-        "DIGITSCOR": whole(shared, 38, -9, 0, 90),
-        "TRABSCOR": whole(shared, 120, 45, 20, 300),
-        "FAQ": whole(table_only, 6, 4, 0, 30),
-        "MOCA": whole(shared, 23, -3, 0, 30),
-        "mPACCdigit": round(told(shared, -5, -4), 5),
-        "mPACCtrailsB": round(told(shared, -5, -4), 5),
-        "FDG": round(told(table_only, 1.2, -0.12), 5),
-        "PIB": round(told(table_only, 1.6, 0.3), 5),
-        "AV45": round(told(table_only, 1.2, 0.2), 5),
-        "FBB": round(told(table_only, 1.2, 0.2), 5),
-        "ABETA": _censored(told(table_only, 1000, -350), 200, 1700),
-        "TAU": _censored(told(table_only, 290, 80), 80, 1300),
-        "PTAU": _censored(told(table_only, 28, 9), 8, 120),
-        "Ventricles": round(told(shared, 42_000, 9_000, 0.2)),
-        "Hippocampus": round(told(image_only, 6_700, -900, 0.2)),
-        "Entorhinal": round(told(image_only, 3_500, -500)),
-        "Fusiform": round(told(image_only, 17_000, -1_000)),
-        "MidTemp": round(told(image_only, 19_500, -1_000)),
-        "WholeBrain": round(1_010_000 + 80_000 * rng.standard_normal()),
-        "ICV": round(1_530_000 + 120_000 * rng.standard_normal()),
-        "DX": CLASSES[int(severity > -CUT) + int(severity > CUT)],
-    }
-    for name in (*ECOG_PT, *ECOG_SP):
-        row[name] = round(min(max(told(table_only, 1.9, 0.5, 0.6), 1.0), 4.0), 5)
+    row["DX"] = CLASSES[int(severity > -CUT) + int(severity > CUT)]
+    row |= {"WholeBrain": int(rng.integers(850_000, 1_150_000))}
+    row |= {"ICV": int(rng.integers(1_200_000, 1_850_000))}
     return row | dict.fromkeys(_unmeasured(rng, number), "")
 
 
 def _censored(value: float, low: float, high: float) -> str:
     if value < low:
         return f"<{low:g}"
-    return f">{high:g}" if value > high else f"{value:.1f}"
+    return f">{high:g}" if value > high else str(value)
 
 
 def _unmeasured(rng: np.random.Generator, number: int) -> list[str]:
@@ -241,7 +258,7 @@ def _unmeasured(rng: np.random.Generator, number: int) -> list[str]:
     empty = ["Entorhinal", "Fusiform", "MidTemp"] if rng.random() < 0.3 else []
     empty += [name for name in ("FDG", "AV45") if rng.random() < 0.5]
     empty += ["PIB", "FBB"] if number % 4 else []
-    empty += FLUID if rng.random() < 0.5 else []
+    empty += list(FLUID) if rng.random() < 0.5 else []
     empty += [*ECOG_PT, *ECOG_SP, "MOCA"] if rng.random() < 0.3 else []
     return empty
 
@@ -327,65 +344,3 @@ def _describe_sessions(root: Path, scans: list[_Scan]) -> None:
     subject = _path(scans[0], "bids").parts[1]
     lines = ["session_id", *(f"ses-M{month:03d}" for month in sessions)]
     (root / subject / f"{subject}_sessions.tsv").write_text("\n".join(lines) + "\n")
-
-
-def _save(scan: _Scan, path: Path, options: Options) -> None:
-    """Draw a scan and store it as scanners and converters do: any orientation, several types."""
-    import nibabel
-
-    rng = np.random.default_rng([options.seed, scan.visit.number, scan.image])
-    voxels, sizes = _draw_head(scan.visit.factors, options.pixels, rng)
-    order, flips = rng.permutation(3), rng.choice([-1, 1], 3)
-    stored = np.flip(voxels.transpose(order), tuple(np.flatnonzero(flips < 0).tolist()))
-    affine = np.eye(4)
-    affine[:3, :3] = 0
-    affine[order, range(3)] = flips * sizes[order]
-    affine[:3, 3] = -affine[:3, :3] @ ((np.array(stored.shape) - 1) / 2)
-    kind = int(rng.integers(3))
-    if kind == 0:  # whole numbers as they are; 1: scaled by nibabel, with scl_slope; 2: floats
-        stored = stored.round().astype(np.int16)
-    if scan.visit.number % 60 == 10:
-        stored = stored[..., None]
-    image: Any = nibabel.Nifti1Image(stored, affine)
-    if kind == 1:
-        image.set_data_dtype(np.int16)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    nibabel.save(image, path)
-
-
-def _draw_head(
-    factors: tuple[float, float, float], pixels: int, rng: np.random.Generator
-) -> tuple[Volume, np.ndarray]:
-    """A head, and its voxels' sizes in mm; axes run right, front, up.
-
-    Ventricles are wide by the shared factor, and the bright structures below them small by the
-    image-only one. Place, size, brightness and noise of the head tell nothing.
-    """
-    shape = np.array([pixels, pixels, pixels * int(rng.integers(3, 5)) // 4])
-    sizes = np.array([196, 220, 190]) * rng.uniform(0.97, 1.03, 3) / shape
-    middle = 4 * rng.standard_normal(3)
-    axes = [(np.arange(n) - (n - 1) / 2) * v for n, v in zip(shape, sizes, strict=True)]
-    x, y, z = np.meshgrid(*(a - m for a, m in zip(axes, middle, strict=True)), indexing="ij")
-    place = np.stack([np.abs(x), y, z], axis=-1).astype(np.float32)  # both halves at once
-    soft = float(sizes.mean())
-    head = rng.uniform(0.95, 1.05)
-    grey = 0.55 * _ellipsoid(place, (0, 0, 0), (68 * head, 85 * head, 66 * head), soft)
-    wide = float(np.clip(1 + 0.25 * factors[0], 0.2, 2))
-    small = float(np.clip(1 - 0.25 * factors[1], 0.2, 2))
-    ventricle = _ellipsoid(place, (14, 0, 14), (9 * wide, 26 * wide, 12 * wide), soft)
-    bright = _ellipsoid(place, (34, -6, -22), (13 * small, 22 * small, 13 * small), soft)
-    grey = grey * (1 - 0.8 * ventricle) + 0.4 * bright
-    grey += np.float32(0.04) * rng.standard_normal(grey.shape, dtype=np.float32)
-    return np.float32(rng.uniform(300, 1500)) * grey.clip(0), sizes
-
-
-def _ellipsoid(
-    place: Float32[np.ndarray, "X Y Z 3"],
-    middle: tuple[float, float, float],
-    axes: tuple[float, float, float],
-    soft: float,
-) -> Volume:
-    """1 inside, 0 outside, with an edge of `soft` mm; lengths in mm."""
-    scaled = (place - np.array(middle, np.float32)) / np.array(axes, np.float32)
-    radius = np.sqrt(np.einsum("xyzc,xyzc->xyz", scaled, scaled))
-    return ((1 - radius) * np.float32(min(axes) / soft) + np.float32(0.5)).clip(0, 1)
