@@ -2,8 +2,8 @@
 
 Severity is the sum of a shared factor (ventricles, and what is asked in tests), an image-only one
 (a bright structure beside them) and a table-only one (daily life, biomarkers); the diagnosis is its
-third. Neither modality alone suffices; the two together tell nearly all. Subjects' ids are of sites that
-ADNI does not have.
+third. Neither modality alone suffices; the two together tell nearly all. Subjects' ids are of
+sites that ADNI does not have.
 """
 
 import datetime
