@@ -22,6 +22,7 @@ from dfpl.data.sources import load as load_source
 from dfpl.fields import ConfigError
 from dfpl.method import load as load_method
 from dfpl.storage import Storage
+from dfpl.study.connection import readers
 from dfpl.study.objective import Kind
 from dfpl.study.progress import console
 from dfpl.study.protocol import with_encoders_of
@@ -282,7 +283,7 @@ def _data(plan: Plan, options: Any, root: Storage) -> tuple[Path, PackedDataset]
         console.print(f"packing   {raw} into {packed}")
         if hasattr(source, "describe"):
             console.print(columns_table(source.describe(raw, options.source)))
-        source.pack(raw.absolute(), packed, options.source)
+        source.pack(raw.absolute(), packed, options.source, readers())
     return packed, PackedDataset.load(packed)
 
 

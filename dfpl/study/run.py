@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
 
-import ray
 from ray import tune
 
 from dfpl.compute import Compute
@@ -22,6 +21,7 @@ from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
 from dfpl.study.closing import open_again
+from dfpl.study.connection import RAY_ENVIRONMENT, connect
 from dfpl.study.fifo import Fifo
 from dfpl.study.halving import SuccessiveHalving
 from dfpl.study.launch import Launch
@@ -47,11 +47,6 @@ from dfpl.study.tuning import (
 from dfpl.study.view import View
 
 Trial = Callable[[dict[str, Any], SearchSettings], None]
-RAY_ENVIRONMENT = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # one report of a worker per interval
-    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",
-}
 DRIVER_ENVIRONMENT = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -361,23 +356,3 @@ def _same_study_as_before(store: RecordStore, base: RunConfig, facts: dict[str, 
             f"{store.root} holds another study ({changes}); give this one its own --name"
         )
     store.root.write_json("study.json", now)
-
-
-def connect() -> None:
-    """Join the cluster that RAY_ADDRESS names, as it does in a Ray job; else start one for this
-    process alone, on loopback. (Ray's own guess would be the last cluster started here, dead or
-    alive.)"""
-    if ray.is_initialized():
-        return
-    alone: dict[str, Any] = {"address": "local", "_node_ip_address": "127.0.0.1"}
-    address = os.environ.get("RAY_ADDRESS", "")
-    joined: dict[str, Any] = {"address": address}
-    try:
-        ray.init(
-            **(joined if address else alone),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            runtime_env={"env_vars": RAY_ENVIRONMENT},
-        )
-    except ConnectionError as error:
-        raise ConfigError(f"no Ray cluster could be joined or started: {error}") from None

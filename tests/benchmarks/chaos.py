@@ -34,8 +34,8 @@ from ray.cluster_utils import Cluster
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from samples import save_packed
 
+from dfpl.study.connection import RAY_ENVIRONMENT
 from dfpl.study.records import Record, RecordStore
-from dfpl.study.run import RAY_ENVIRONMENT
 
 HERE = Path(__file__).parent
 LIMIT_S = 600.0

@@ -28,12 +28,13 @@ from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.scenario import parse_scenarios
 from dfpl.fields import FloatRange
+from dfpl.study.connection import RAY_ENVIRONMENT
 from dfpl.study.launch import Launch
 from dfpl.study.objective import Objective
 from dfpl.study.plan import SearchOptions
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.resources import Launcher, fit_to_cluster
-from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, search
+from dfpl.study.run import DRIVER_ENVIRONMENT, search
 
 SPACE = {"method.alpha": FloatRange(0.01, 10.0, log=True)}
 RAYS_DEFAULTS = {"RAY_CHDIR_TO_TRIAL_DIR": "0"}

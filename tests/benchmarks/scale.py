@@ -28,13 +28,14 @@ from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.scenario import parse_scenarios
 from dfpl.model import SEARCH_SPACE
+from dfpl.study.connection import RAY_ENVIRONMENT
 from dfpl.study.launch import Launch
 from dfpl.study.objective import Objective
 from dfpl.study.plan import SearchOptions
 from dfpl.study.records import Record, RecordStore, load
 from dfpl.study.resources import Resources
 from dfpl.study.rounds import Ask, Describing
-from dfpl.study.run import DRIVER_ENVIRONMENT, RAY_ENVIRONMENT, search
+from dfpl.study.run import DRIVER_ENVIRONMENT, search
 from dfpl.study.suggestion import Suggestion
 from dfpl.study.tuning import SearchSettings, rounds_of
 

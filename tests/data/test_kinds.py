@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from test_packing import LENIENT, SMALL, N, made_up
+from raw_samples import LENIENT, SMALL, N, made_up
 
 from dfpl.config import AugmentConfig
 from dfpl.data.augment import augment_volume

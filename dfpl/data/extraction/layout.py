@@ -94,5 +94,7 @@ def read_table(path: Path, columns: list[str], times: tuple[str, ...] = ()) -> F
     except DataError:
         raise
     except (OSError, EOFError, ValueError) as error:  # pandas' own errors are ValueErrors
-        raise DataError(f"{path} cannot be read: {error}; download it again") from None
+        # the error's own text may quote a cell, which is a patient's
+        what = type(error).__name__
+        raise DataError(f"{path} cannot be read ({what}); download it again") from None
     return table

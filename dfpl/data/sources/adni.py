@@ -25,6 +25,7 @@ from pydantic import Field
 from dfpl.data import packing
 from dfpl.data.packed import SPLITS, DataError, PackedDataset
 from dfpl.data.raw import PackOptions, RawSamples, Report, nothing_dropped
+from dfpl.data.reading import Spread
 from dfpl.data.sources._adni_scans import (
     Found,
     Scan,
@@ -107,7 +108,9 @@ def check(raw: Path, options: Options) -> Report:
     )
 
 
-def pack(raw: Path, out: Path, options: Options, workers: int | None = None) -> PackedDataset:
+def pack(
+    raw: Path, out: Path, options: Options, workers: int | Spread | None = None
+) -> PackedDataset:
     """Pack the raw data set in `raw` below `out`."""
     return packing.pack(read(raw, options), out, options, workers)
 

@@ -29,6 +29,7 @@ from pydantic import Field
 from dfpl.data import packing
 from dfpl.data.packed import SPLITS, DataError, PackedDataset
 from dfpl.data.raw import PackOptions, RawSamples, Report
+from dfpl.data.reading import Spread
 from dfpl.data.sources._dvm_pictures import Pictures, find_pictures, probe_pictures
 from dfpl.data.sources._dvm_recipe import STEPS, Steps, follow_recipe
 from dfpl.data.sources._dvm_split import (
@@ -105,7 +106,9 @@ def check(raw: Path, options: Options) -> Report:
     )
 
 
-def pack(raw: Path, out: Path, options: Options, workers: int | None = None) -> PackedDataset:
+def pack(
+    raw: Path, out: Path, options: Options, workers: int | Spread | None = None
+) -> PackedDataset:
     """Pack the raw data set in `raw` below `out`."""
     return packing.pack(read(raw, options), out, options, workers)
 

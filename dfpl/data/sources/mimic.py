@@ -35,6 +35,7 @@ from dfpl.data.extraction import Options as Extraction
 from dfpl.data.extraction import extract, find_raw
 from dfpl.data.packed import SPLITS, DataError, PackedDataset
 from dfpl.data.raw import PackOptions, RawSamples, Report
+from dfpl.data.reading import Spread
 from dfpl.data.sources._mimic_films import (
     choose_films,
     film_paths,
@@ -118,7 +119,9 @@ def check(raw: Path, options: Options) -> Report:
     )
 
 
-def pack(raw: Path, out: Path, options: Options, workers: int | None = None) -> PackedDataset:
+def pack(
+    raw: Path, out: Path, options: Options, workers: int | Spread | None = None
+) -> PackedDataset:
     """Pack the raw data set in `raw` below `out`."""
     return packing.pack(read(raw, options), out, options, workers)
 

@@ -25,6 +25,7 @@ from dfpl.data import packing
 from dfpl.data.packed import DataError, PackedDataset
 from dfpl.data.packing import category_codes
 from dfpl.data.raw import PackOptions, RawSamples, Report, column, nothing_dropped
+from dfpl.data.reading import Spread
 
 BLANK = frozenset(["", "NA", "N/A", "#N/A", "NaN", "nan", "null", "NULL", "None", "<NA>"])
 ID_NAMES = ("id", "sample_id", "image_id", "case_id", "row_id", "patient_id", "subject_id")
@@ -100,7 +101,9 @@ def check(raw: Path, options: Options) -> Report:
     )
 
 
-def pack(raw: Path, out: Path, options: Options, workers: int | None = None) -> PackedDataset:
+def pack(
+    raw: Path, out: Path, options: Options, workers: int | Spread | None = None
+) -> PackedDataset:
     """Read the table `raw` and its images, and write the packed data set to `out`."""
     return packing.pack(read(raw, options), out, options, workers)
 
