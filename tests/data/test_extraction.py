@@ -86,7 +86,7 @@ def table_of(path: Path) -> Frame:
     """Cells as text; without the outliers that the benchmark level keeps; lists by stay."""
     table = pd.read_csv(path, dtype=str, keep_default_na=False).replace("999999.0", "")
     if path.name.endswith("_listfile.csv"):
-        return table.sort_values("stay_id")
+        return table.sort_values("stay_id", ignore_index=True)
     return table.assign(file=path.name)
 
 
@@ -568,10 +568,25 @@ def test_a_table_without_a_column_is_told(tmp_path: Path) -> None:
         path.write_text(whole)
 
 
-def test_a_cell_that_is_no_number_is_told_with_its_table(tmp_path: Path) -> None:
-    raw = make_raw(tmp_path / "raw", chartevents=[{"itemid": "x"}])
-    with pytest.raises(DataError, match=r"chartevents\.csv cannot be read"):
+@pytest.mark.parametrize(
+    ("table", "line"),
+    [
+        ("icu/chartevents", "2,3,2150-01-01 11:00:00,secret,80"),
+        ("icu/chartevents", "2,3,secret,220045,80"),
+        ("icu/chartevents", "2,3,2150-01-01 11:00:00,220045,80,secret"),
+        ("icu/icustays", "1,2,3,A,A,1.0,secret,2150-01-02 10:00:00"),
+        ("icu/icustays", "1,secret,3,A,A,1.0,2150-01-01 10:00:00,2150-01-02 10:00:00"),
+    ],
+)
+def test_a_wrong_line_is_told_with_its_table_but_without_its_cells(
+    tmp_path: Path, table: str, line: str
+) -> None:
+    raw = make_raw(tmp_path / "raw")
+    with (raw / f"{table}.csv").open("a") as stream:
+        stream.write(f"{line}\n")
+    with pytest.raises(DataError, match=rf"{table}\.csv") as error:
         extract(raw, tmp_path / "out", Options(), Report())
+    assert "secret" not in str(error.value)
 
 
 def test_the_phenotypes_are_in_alphabetical_order() -> None:

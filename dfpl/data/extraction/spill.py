@@ -12,6 +12,7 @@ with a record batch per bucket: bucket = stay's row modulo the number of buckets
 union of its batches in all files, and holds all events of its stays.
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -105,9 +106,14 @@ def _blocks(path: Path, advance: Callable[[int], None]) -> Iterator[pa.RecordBat
             advance(path.stat().st_size - told)
     except (OSError, pa.ArrowInvalid, pa.ArrowKeyError) as error:
         raise DataError(
-            f"{path} cannot be read: {error}; compare it with PhysioNet's SHA256SUMS.txt and "
-            "download it again"
+            f"{path} cannot be read: {_without_cells(error)}; compare it with PhysioNet's "
+            "SHA256SUMS.txt and download it again"
         ) from None
+
+
+def _without_cells(error: Exception) -> str:
+    """What is wrong and in which row and column, but not what stands there: that is a patient's."""
+    return re.sub(r": invalid value.*|(got \d+): .*", r"\1", str(error), flags=re.DOTALL)
 
 
 def _csv_options(path: Path) -> dict[str, Any]:
