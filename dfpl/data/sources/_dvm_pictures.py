@@ -1,5 +1,6 @@
 """The pictures of DVM-CAR on disk: where they lie, and in which layout."""
 
+from os.path import exists, isdir, isfile  # those of pathlib raise for a name no file can have
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,9 +35,9 @@ class Pictures(NamedTuple):
         fields = name.split("$$")
         folders = fields[:1] + fields[2:3] if self.fronts else fields[:4]
         path = self.root.joinpath(*folders, name)
-        if "'" in name and not path.exists():
+        if "'" in name and not exists(path):
             plain = self.root / str(path.relative_to(self.root)).replace("'", "")
-            path = plain if plain.exists() else path
+            path = plain if exists(plain) else path
         return str(path)
 
 
@@ -67,7 +68,7 @@ def find_pictures(raw: Path, view: str, images: Frame, report: Report) -> Pictur
 
 def _has_fronts_layout(root: Path, makers: list[str]) -> bool | None:
     """True: pictures lie in <Brand>/<Year>; False: deeper; None: this folder has no pictures."""
-    brands = (root / maker for maker in makers if (root / maker).is_dir())
+    brands = (root / maker for maker in makers if isdir(root / maker))
     for folder in (inner for brand in brands for inner in sorted(brand.iterdir())):
         for entry in folder.iterdir() if folder.is_dir() else ():
             if entry.is_dir():
@@ -81,7 +82,7 @@ def probe_pictures(paths: Column, report: Report) -> None:
     """Look for some of the pictures; packing looks at each."""
     places = np.unique(np.linspace(0, len(paths) - 1, PROBES).round().astype(int))
     probed = [Path(paths.iloc[place]) for place in places]
-    absent = [path for path in probed if not path.is_file()]
+    absent = [path for path in probed if not isfile(path)]
     there = len(probed) - len(absent)
     report.counts.append(("pictures found of those probed", there, len(probed)))
     if not absent:

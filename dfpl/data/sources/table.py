@@ -13,6 +13,7 @@ import difflib
 import io
 import re
 from collections.abc import Callable, Iterable
+from os.path import isfile  # that of pathlib raises for a name that no file can have
 from pathlib import Path
 from typing import Annotated, Literal, NamedTuple
 
@@ -405,7 +406,7 @@ def _images(
         found = {name: stems.get(name, str(folders[0] / name)) for name in names}
     else:
         probe = names[:: max(1, len(names) // 20)]
-        folder = max(folders, key=lambda folder: sum((folder / name).is_file() for name in probe))
+        folder = max(folders, key=lambda folder: sum(isfile(folder / name) for name in probe))
         found = {name: str(folder / name) for name in names}
     paths = [None if pd.isna(name) else found[name] for name in cells]
     return pd.Series(paths, dtype=object)
