@@ -10,7 +10,7 @@ import tyro
 
 if TYPE_CHECKING:
     import torch
-    from rich.console import Console
+    from rich.console import Console, Group
 
     from dfpl.fields import Row
 
@@ -152,6 +152,7 @@ def evaluate(
     split: Literal["val", "test"] = "test",
     scenarios: str = "",
     draws: int = 100,
+    factors: str = "",
     out: str = "",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
@@ -166,14 +167,17 @@ def evaluate(
         scenarios: A list such as both-50,image-70 or all,curves: the nine of Table I, each
             pattern from 10 to 90 %; default: the model's own.
         draws: Draws of who is incomplete: for PRAUC, which is their mean, and for intervals.
+        factors: The factors.csv of a look-alike: also report how well linear probes, fitted on
+            the train split, read each true factor from shared and specific representations.
         out: Write the predictions (logits in the three states) to this Parquet file.
         device: Where to compute.
     """
     from dfpl.data.loader import Loader, View
     from dfpl.data.packed import PackedDataset
     from dfpl.data.scenario import parse_scenarios
-    from dfpl.evaluate import predict_split
+    from dfpl.evaluate import predict_split, represent
     from dfpl.predict import TrainedModel, scores_tables
+    from dfpl.probe import Factors, probe, probe_report
     from dfpl.storage import Storage
 
     where = _device(device)
@@ -183,8 +187,15 @@ def evaluate(
     view = View.of(packed, split)
     loader = Loader(view, trained.statistics, trained.run.optim.batch_size, where)
     found = predict_split(trained.method, loader, split)
+    probes: list[Group] = []
+    if factors:
+        learned = Loader(View.of(packed, "train"), trained.statistics, loader.batch_size, where)
+        known = Factors.read(Path(factors).expanduser())
+        train = represent(trained.method, learned, "train")
+        test = represent(trained.method, loader, split)
+        probes = [probe_report(probe(train, test, known), train, test)]
     asked = parse_scenarios(scenarios) if scenarios else [trained.run.scenario]
-    _console().print(scores_tables(found, asked, draws))
+    _console().print(scores_tables(found, asked, draws), *probes)
     if out:
         Path(out).expanduser().write_bytes(found.to_parquet())
 
@@ -196,6 +207,7 @@ def predict(
     *,
     images: str = "",
     image_column: str = "image",
+    series_column: str = "series",
     out: str = "",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
@@ -205,13 +217,15 @@ def predict(
         model: Folder of a model.
         table: CSV with the columns of the training table; an empty image cell or an empty table
             is an absent modality, and so is a column (or a table) that the file lacks whole.
-        images: Folder of the pictures; default: that of the table.
-        image_column: Column with the paths of the pictures.
+        images: Folder of the pictures, and of other files that are named; default: that of the
+            table.
+        image_column: Column with the paths of the pictures or volumes.
+        series_column: Column with time series, as PATH#HOURS, for a model that reads them.
         out: CSV to write; default: print.
         device: Where to compute.
     """
     from dfpl.data.sources.table import read_cells
-    from dfpl.predict import TrainedModel, read_rows
+    from dfpl.predict import FileColumns, TrainedModel, read_rows
     from dfpl.predict import predict as predict_rows
     from dfpl.storage import Storage
 
@@ -219,7 +233,8 @@ def predict(
     trained = TrainedModel.load(Storage(model), where)
     path = Path(table).expanduser()
     folder = Path(images).expanduser() if images else None
-    rows = read_rows(path, trained.schema, folder, image_column)
+    named = FileColumns(image=image_column, series=series_column)
+    rows = read_rows(path, trained.schema, folder, named)
     found = predict_rows(trained, rows, where)
     cells = read_cells(path)
     features = {*trained.schema.numeric, *trained.schema.category}

@@ -17,11 +17,12 @@ from rich.table import Table
 
 from dfpl.checkpoint import load_weights, save_weights
 from dfpl.config import RunConfig
-from dfpl.data.images import read_image
+from dfpl.data.episodes import EpisodeReader
 from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import DataError, PackedDataset, Schema
 from dfpl.data.packing import category_codes
-from dfpl.data.raw import column
+from dfpl.data.raw import SeriesReader, column
+from dfpl.data.reading import Files, ImageFiles, SeriesFiles
 from dfpl.data.scenario import PATTERNS, Scenario
 from dfpl.data.sources.table import category_cells, numeric_cells, read_cells
 from dfpl.evaluate import logits_under_scenario
@@ -90,9 +91,10 @@ class TrainedModel:
 
     def refuse_other_data(self, packed: PackedDataset) -> None:
         """Columns and classes must be those the model was trained on; the rows may be others."""
-        for name in ("class_names", "numeric", "category", "image_size"):
+        shape = ("image_size", "image_kind", "steps")
+        for name in ("class_names", "numeric", "category", "series", *shape):
             own, other = getattr(self.schema, name), getattr(packed.schema, name)
-            if name == "category":  # the order of the columns counts
+            if isinstance(own, dict):  # the order of the columns counts
                 own, other = list(own.items()), list(other.items())
             if own != other:
                 raise DataError(f"the model has {name} {own}, the data has {other}")
@@ -136,14 +138,24 @@ def _cell(estimate: Estimate) -> str:
     return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
 
 
+@dataclass(frozen=True)
+class FileColumns:
+    """Which columns of a table of new rows name files."""
+
+    image: str = "image"
+    series: str = "series"
+    """As `<path>#<hours>`: a time-series file and how long the stay has lasted."""
+
+
 def read_rows(
-    path: Path, schema: Schema, images: Path | None, image_column: str = "image"
+    path: Path, schema: Schema, folder: Path | None, named: FileColumns = FileColumns()
 ) -> PackedDataset:
     """Read new rows as they are: an empty image cell or an empty table is an absent modality.
 
-    A file without the image column, or without any column of the table, has none of them. Raises
-    DataError for a table that has some of its columns but not all, for rows with neither modality
-    and for images that cannot be read: all listed.
+    A file without the image column, or without any column of the table, has none of them. Paths
+    are below `folder`; None: where the file lies. Raises DataError for a table that has some of its
+    columns but not all, for rows with neither modality and for files that cannot be read: all
+    listed.
     """
     cells = read_cells(path)
     columns = [*schema.numeric, *schema.category]
@@ -152,9 +164,16 @@ def read_rows(
     if lacking and len(lacking) < len(columns):
         problems += [f"{path.name}: {unknown_name(n, cells.columns)}" for n in lacking]
     has_columns = not lacking
-    image, has_image, bad = _read_images(cells, schema, images or path.parent, image_column)
+    folder = folder or path.parent
+    files = ImageFiles(schema.image_kind, schema.image_size)
+    (image,), has_image, bad = _read_files(files, cells, named.image, folder)
     problems += bad
+    series: list[np.ndarray] = []
     numeric, category, has_table = _read_table(cells, schema, has_columns)
+    if schema.steps:
+        files = SeriesFiles(_reader_of(schema))
+        series, has_series, bad = _read_files(files, cells, named.series, folder)
+        problems, has_table = problems + bad, has_table | has_series
     for at in np.flatnonzero(np.isinf(numeric).any(axis=0)):
         problems.append(f"{path.name}: column {schema.numeric[at]!r} holds infinities; empty them")
     neither = np.flatnonzero(~(has_image | has_table)).tolist()
@@ -162,7 +181,8 @@ def read_rows(
         lines = ", ".join(str(row + 2) for row in neither[:10])
         problems.append(
             f"{len(neither)} rows of {path.name} have neither image nor table (lines {lines}); "
-            f"the image is read from column {image_column!r}, the table from {', '.join(columns)}"
+            f"the image is read from column {named.image!r}, the table from "
+            + ", ".join([*columns, *([named.series] if schema.steps else [])])
         )
     if problems:
         raise DataError("\n".join(problems))
@@ -170,29 +190,45 @@ def read_rows(
     sample = pd.DataFrame(
         {"id": ids, "group": ids, "split": "test", "has_image": has_image, "has_table": has_table}
     )
-    label = np.zeros(len(cells), dtype=np.int64)
     return PackedDataset(
-        schema=schema, image=image, numeric=numeric, category=category, label=label, sample=sample
+        schema=schema,
+        image=image,
+        numeric=numeric,
+        category=category,
+        label=np.zeros(len(cells), dtype=np.int64),
+        sample=sample,
+        **dict(zip(("series", "length"), series, strict=False)),
     )
 
 
-def _read_images(
-    cells: pd.DataFrame, schema: Schema, folder: Path, column: str
-) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    size = schema.image_size
-    paths = _image_paths(cells, column)
-    pixels = np.zeros((len(cells), size, size, 3), dtype=np.uint8)
-    problems = []
+def _reader_of(schema: Schema) -> SeriesReader:
+    """What reads the files whose channels a model knows. Raises DataError if nothing does."""
+    reader = EpisodeReader(hours=schema.steps)
+    if dict(reader.channels) != schema.series:
+        raise DataError(
+            f"the model's time series ({', '.join(list(schema.series)[:3])}, ...) are of no format "
+            "that can be read from files; pack the rows and use dfpl evaluate"
+        )
+    return reader
+
+
+def _read_files(
+    files: Files, cells: pd.DataFrame, column: str, folder: Path
+) -> tuple[list[np.ndarray], np.ndarray, list[str]]:
+    """A row of each array for each row of the table, which have a file, and what is wrong."""
+    paths, problems = _paths(cells, column), []
+    arrays = [np.zeros((len(cells), *shape), kind) for shape, kind in files.arrays.values()]
     for row, name in enumerate(paths):
         if name:
             try:
-                pixels[row] = read_image(folder / name, size)
+                for array, value in zip(arrays, files.read(str(folder / name)), strict=True):
+                    array[row] = value
             except (OSError, ValueError) as error:
                 problems.append(f"line {row + 2}: {folder / name}: {error}")
-    return pixels, np.array([bool(name) for name in paths], dtype=bool), problems
+    return arrays, np.array([bool(name) for name in paths], dtype=bool), problems
 
 
-def _image_paths(cells: pd.DataFrame, column: str) -> Sequence[str]:
+def _paths(cells: pd.DataFrame, column: str) -> Sequence[str]:
     if column not in cells:
         return [""] * len(cells)
     return [str(cell).strip() if isinstance(cell, str) else "" for cell in cells[column]]

@@ -9,7 +9,7 @@ from PIL import Image
 from samples import SCHEMA, make_run, save_packed
 
 from dfpl.data.packed import DataError, PackedDataset, Schema
-from dfpl.predict import TrainedModel, predict, read_rows
+from dfpl.predict import FileColumns, TrainedModel, predict, read_rows
 from dfpl.storage import Storage
 from dfpl.train import Runtime, fit
 
@@ -28,7 +28,7 @@ def write(folder: Path, *lines: str, name: str = "new.csv") -> Path:
 
 def complaint_of(path: Path, image_column: str = "image") -> str:
     with pytest.raises(DataError) as error:
-        read_rows(path, SCHEMA, None, image_column)
+        read_rows(path, SCHEMA, None, FileColumns(image_column))
     return str(error.value)
 
 
@@ -80,7 +80,7 @@ def test_pictures_may_lie_elsewhere_under_another_column(tmp_path: Path) -> None
     write(tmp_path / "pictures", HEADER)
     path = write(tmp_path / "tables", "photo", "light.png")
     (tmp_path / "tables/light.png").unlink()
-    rows = read_rows(path, SCHEMA, tmp_path / "pictures", "photo")
+    rows = read_rows(path, SCHEMA, tmp_path / "pictures", FileColumns("photo"))
     assert int(rows.image.mean()) == 220
 
 
