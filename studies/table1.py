@@ -22,6 +22,7 @@ from typing import Any
 from dfpl.config import RunConfig
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import Scenario, parse_scenarios
+from dfpl.data.sources import load as load_source
 from dfpl.fields import ConfigError, flatten
 from dfpl.method import load, names
 from dfpl.study.best import best
@@ -30,7 +31,7 @@ from dfpl.study.progress import console
 from dfpl.study.protocol import ENCODERS, with_encoders_of
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.run import sweep_main
-from dfpl.study.settings import OWN_TABLE, dvm_plan
+from dfpl.study.settings import OF_SOURCE, OWN_TABLE, paper_plan
 
 SAME_FOR_ALL = {*(f"method.{name}" for name in ENCODERS), "optim.epochs", "optim.batch_size"}
 Values = dict[str, Any]
@@ -113,16 +114,21 @@ def winners(store: RecordStore) -> Iterator[tuple[Record, Values]]:
 
 
 def plan_of(arguments: list[str]) -> Plan:
-    """The user's own table with --table, or packed as --data; else DVM-CAR or its look-alike."""
+    """The user's own table with --table, or packed as --data; else a data set of the paper, told by
+    what lies there, or the look-alike of DVM-CAR."""
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--table")
     parser.add_argument("--data", type=Path, default=Path())
     typed = parser.parse_known_args(arguments)[0]
     data = typed.data.expanduser()
-    name = PackedDataset.load(data).schema.name if PackedDataset.is_packed(data) else "dvm"
-    if typed.table or name != "dvm":
+    if PackedDataset.is_packed(data):
+        name = PackedDataset.load(data).schema.name
+    else:
+        there = [name for name in OF_SOURCE if load_source(name).looks_raw(data)]
+        name = there[0] if there else "dvm"
+    if typed.table or name not in OF_SOURCE:
         return table_plan("table1", OWN_TABLE)
-    return dvm_plan("table1")
+    return paper_plan("table1", name)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ Paper     accuracy at alpha 1, beta 0.1, gamma 0.1, delta 0.2, K 5, epsilon 0.1:
 """
 
 from dfpl.study.run import main
-from dfpl.study.settings import dvm_plan
+from dfpl.study.settings import paper_plan
 
 if __name__ == "__main__":
-    main(dvm_plan("tune_dvm"))
+    main(paper_plan("tune_dvm", "dvm"))

@@ -7,7 +7,10 @@ Deviations   an empty cell is a learned token and invisible to other columns, as
              that training never showed is a zero vector plus its column's embedding
 """
 
+from itertools import accumulate
+
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
@@ -15,7 +18,7 @@ from dfpl.blocks import TransformerBlock
 from dfpl.data.batch import Batch
 from dfpl.data.packed import EMPTY, UNSEEN, Schema
 from dfpl.encoders import EncodeMissing, Tokens, encode_present, encode_present_plainly
-from dfpl.encoders.series import StepEmbedding, valid_steps
+from dfpl.encoders.series import StepEmbedding, filled_steps
 from dfpl.fields import ConfigError
 
 
@@ -86,10 +89,10 @@ class CellEmbedding(nn.Module):
 
     def __init__(self, schema: Schema, width: int) -> None:
         super().__init__()
-        sizes = torch.tensor([len(x) for x in schema.category.values()], dtype=torch.long)
-        self.register_buffer("offsets", sizes.cumsum(0) - sizes, persistent=False)
+        *offsets, num_levels = accumulate((len(x) for x in schema.category.values()), initial=0)
+        self.register_buffer("offsets", torch.tensor(offsets, dtype=torch.long), persistent=False)
         if schema.category:
-            self.levels = nn.Embedding(max(int(sizes.sum()), 1), width)
+            self.levels = nn.Embedding(max(num_levels, 1), width)
         if schema.numeric:
             self.number = nn.Linear(1, width)
         self.cls = nn.Parameter(torch.empty(width))
@@ -107,19 +110,19 @@ class CellEmbedding(nn.Module):
         series: Float[Tensor, "B T Fs"],
         length: Int[Tensor, " B"],
     ) -> tuple[Float[Tensor, "B L D"], Bool[Tensor, "B L L"]]:
-        """Return the tokens, and which token may look at which: an empty cell, or a step that is
-        padding, is seen by itself alone."""
-        B = len(numeric)
+        """Return the tokens, and which token may look at which: an empty cell or step, or one that
+        is padding, is seen by itself alone."""
+        cls = self.cls.expand(len(numeric), 1, -1)
+        tokens = torch.cat([cls, *self._category(category), *self._numeric(numeric)], dim=1)
         empty = torch.cat([category == EMPTY, numeric.isnan()], dim=1)  # (B, Fc + Fn)
-        cells = torch.cat([*self._category(category), *self._numeric(numeric)], dim=1)
-        cells = torch.where(empty[..., None], self.empty, cells)
-        tokens = torch.cat([self.cls.expand(B, 1, -1), cells], dim=1)
+        hidden = F.pad(empty, (1, 0))
+        tokens = torch.where(hidden[..., None], self.empty, tokens)
         tokens = self.norm(tokens + self.column.weight)
-        hidden = torch.cat([empty.new_zeros(B, 1), empty], dim=1)
         if self.steps:
-            valid = valid_steps(series, length)
-            tokens = torch.cat([tokens, self.norm(self.steps(series, valid))], dim=1)
-            hidden = torch.cat([hidden, ~valid], dim=1)
+            filled = filled_steps(series, length)
+            steps = self.norm(self.steps(series, filled, self.empty))
+            tokens = torch.cat([tokens, steps], dim=1)
+            hidden = torch.cat([hidden, ~filled], dim=1)
         own = torch.eye(hidden.shape[1], dtype=torch.bool, device=hidden.device)
         return tokens, ~hidden[:, None, :] | own
 

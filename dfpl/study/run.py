@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +18,7 @@ from dfpl.config import RunConfig
 from dfpl.data.packed import DataError
 from dfpl.data.scenario import Scenario, parse_scenarios
 from dfpl.fields import ConfigError, SearchSpace, flatten
+from dfpl.memory import estimate
 from dfpl.method import load as load_method
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
@@ -126,6 +128,8 @@ def _launch(ready: Prepared, facts: dict[str, Any]) -> Launch:
     if ready.compute != Compute():
         facts = {**facts, "compute": asdict(ready.compute)}
     _same_study_as_before(store, ready.base, facts)
+    aside = ThreadPoolExecutor(1)  # its imports take as long as Ray takes to start
+    memory = aside.submit(estimate, ready.base, ready.packed.schema, options.workers)
     connect()
     resources = fit_to_cluster(
         options.workers,
@@ -137,7 +141,8 @@ def _launch(ready: Prepared, facts: dict[str, Any]) -> Launch:
     packed = ready.packed
     console.print(
         f"data      {ready.data} ({len(packed)} samples, {packed.schema.num_classes} classes)\n"
-        f"study     {ready.root}\nresources {resources}"
+        f"study     {ready.root}\nresources {resources}\n"
+        f"memory    {memory.result()}"
     )
     return Launch(
         store=store,

@@ -8,7 +8,6 @@ import json
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -72,34 +71,6 @@ def wait_for_device() -> None:
 def ratio(above: Sequence[float], below: Sequence[float]) -> Spread:
     """The ratio of two cases, round by round."""
     return Spread.of([a / b for a, b in zip(above, below, strict=True)])
-
-
-class SavedBytes(AbstractContextManager["SavedBytes"]):
-    """Counts what autograd keeps for the backward pass: the memory that grows with the batch.
-
-    Each storage counts once, parameters (given as `without`) not at all. The same on any device.
-    """
-
-    def __init__(self, without: Sequence[torch.Tensor] = ()) -> None:
-        self._known = {tensor.untyped_storage().data_ptr() for tensor in without}
-        self._kept: list[torch.Tensor] = []  # so that no address is used twice
-        self.total = 0
-        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda saved: saved)
-
-    def _count(self, tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in self._known:
-            self._known.add(storage.data_ptr())
-            self._kept.append(tensor.detach())
-            self.total += storage.nbytes()
-        return tensor
-
-    def __enter__(self) -> "SavedBytes":
-        self._hooks.__enter__()
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self._hooks.__exit__(*error)
 
 
 def exponent(sizes: Sequence[float], values: Sequence[float]) -> float:

@@ -16,11 +16,12 @@ from typing import Any
 
 import torch
 import tyro
-from bench import Row, SavedBytes, Spread, exponent, publish, take_turns
+from bench import Row, Spread, exponent, publish, take_turns
 from shapes import Shape, batch_of, dfpl_of
 from torch import Tensor, nn
 
 from dfpl.encoders import Tokens
+from dfpl.memory import SavedBytes
 from dfpl.method import objective
 
 
@@ -76,7 +77,7 @@ class Head:
         return objective(self.model, self.model.losses(self.model(self.batch), self.batch))
 
     def kept(self) -> int:
-        with SavedBytes(without=[*self.model.parameters(), *self.batch]) as saved:
+        with SavedBytes([*self.model.parameters(), *self.batch]) as saved:
             self.objective()
         return saved.total
 

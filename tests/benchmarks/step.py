@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 import tyro
-from bench import Row, SavedBytes, publish, ratio, take_turns
+from bench import Row, publish, ratio, take_turns
 from shapes import Plain, Shape, batch_of, dfpl_of, stepper
 from torch import Tensor
 
 from dfpl.alignment import transport_cost
 from dfpl.compute import Compute
 from dfpl.data.batch import Batch, layout
+from dfpl.memory import SavedBytes
 from dfpl.method import Method
 from dfpl.step import Stepper
 from dfpl.transport import entropic_transport
@@ -69,7 +70,7 @@ class Case:
     def kept(self) -> float:
         """Bytes per sample kept for the backward pass, weights not counted, in KiB."""
         weights = [*self.stepper.method.parameters(), *self.stepper.method.buffers()]
-        with SavedBytes(without=[*weights, *self.batch]) as saved:
+        with SavedBytes([*weights, *self.batch]) as saved:
             self.stepper.terms(self.batch)
         return saved.total / len(self.batch.label) / 1024
 
