@@ -191,9 +191,9 @@ def evaluate(
     if factors:
         learned = Loader(View.of(packed, "train"), trained.statistics, loader.batch_size, where)
         known = Factors.read(Path(factors).expanduser())
-        train = represent(trained.method, learned, "train")
-        test = represent(trained.method, loader, split)
-        probes = [probe_report(probe(train, test, known), train, test)]
+        fitted = represent(trained.method, learned, "train")
+        scored = represent(trained.method, loader, split)
+        probes = [probe_report(probe(fitted, scored, known), fitted, scored)]
     asked = parse_scenarios(scenarios) if scenarios else [trained.run.scenario]
     _console().print(scores_tables(found, asked, draws), *probes)
     if out:

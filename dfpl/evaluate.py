@@ -1,14 +1,18 @@
-"""One pass over the rows: logits under a scenario, or in all three states."""
+"""One pass over the rows: logits under a scenario, or in all three states, or representations."""
+
+from collections import defaultdict
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from dfpl.data.loader import Loader
 from dfpl.data.packed import Split
 from dfpl.distributed import gather_objects, rank, world_size
-from dfpl.method import STATES, Method
+from dfpl.fields import ConfigError
+from dfpl.method import MODALITIES, STATES, Method, load, names
 from dfpl.predictions import Predictions
+from dfpl.probe import Represented
 
 
 @torch.no_grad()
@@ -54,6 +58,47 @@ def predict_split(method: Method, loader: Loader, split: Split) -> Predictions:
         logits=logits_in_states(method, loader),
         class_names=tuple(packed.schema.class_names),
         task=packed.schema.task,
+    )
+
+
+@torch.no_grad()
+def representations_of(method: Method, loader: Loader) -> dict[str, Float32[np.ndarray, "N _"]]:
+    """What the method calls shared and specific, of every row once and in order, by name.
+
+    A row of NaN marks a sample that lacks the modality. Empty where the method has none.
+    """
+    method.eval()
+    parts: dict[str, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)
+    for positions, batch in loader.in_order((rank(), world_size())):
+        for name, vectors in method.representations(batch).items():
+            absent = ~batch.available[:, MODALITIES.index(name.split()[0])]
+            found = vectors.float().masked_fill(absent[:, None], torch.nan)
+            parts[name].append((positions, found.cpu().numpy()))
+    # a worker may have no rows, hence no names
+    told = dict.fromkeys(name for worker in gather_objects(list(parts)) for name in worker)
+    return {name: _assemble(parts[name], len(loader.view.rows)) for name in told}
+
+
+def represent(method: Method, loader: Loader, split: Split) -> Represented:
+    """What linear probes read: the representations of the rows that have both modalities.
+
+    Raises ConfigError where the method has none.
+    """
+    found = representations_of(method, loader)
+    if not found:
+        base = Method.representations
+        having = [name for name in names() if load(name).Model.representations is not base]
+        raise ConfigError(
+            f"{type(method).__module__.rpartition('.')[2]} has no shared and specific "
+            f"representations to probe; those that have: {', '.join(having)}"
+        )
+    complete = np.flatnonzero(loader.view.available.all(axis=1))
+    sample = loader.view.packed.sample.iloc[loader.view.rows[complete]]
+    return Represented(
+        split=split,
+        ids=sample["id"].tolist(),
+        groups=sample["group"].to_numpy(dtype=object),
+        vectors={name: vectors[complete] for name, vectors in found.items()},
     )
 
 

@@ -20,6 +20,8 @@ from dfpl.fields import ConfigError, unknown_name
 
 STATES = {"both": (True, True), "image": (True, False), "tabular": (False, True)}
 """The three states of a sample, by what is available: (image, table)."""
+MODALITIES = ("image", "tabular")
+"""The names of the columns of availability."""
 
 
 class Method(nn.Module, ABC):
@@ -77,6 +79,14 @@ class Method(nn.Module, ABC):
             )
             logits[state] = self(batch._replace(available=mask)).logits
         return logits
+
+    def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        """What the method calls shared and specific, as one vector per sample; empty: nothing.
+
+        Names are `<modality> <branch> <what>`, as "tabular shared prototypes". Where a sample lacks
+        the modality its vector means nothing; `representations_of` puts NaN there.
+        """
+        return {}
 
     def after_step(self) -> None:
         """Run after each optimiser step, for instance to move an averaged teacher."""

@@ -43,7 +43,7 @@ from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder, check_heads
 from dfpl.fields import ConfigError, FloatRange, IntRange
 from dfpl.losses import mean_over, one_hot, task_loss
-from dfpl.method import STATES, Method
+from dfpl.method import MODALITIES, STATES, Method
 from dfpl.prototypes import (
     Branch,
     Divergence,
@@ -199,6 +199,16 @@ class Model(Method):
             evidence = gather_evidence(image, tabular, mask, self.config.scale)
             logits[state] = self.aggregation(*evidence)[0]
         return logits
+
+    def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        """t and p of each branch: what the losses keep apart and the fusion reads."""
+        found = {}
+        for modality, side in zip(MODALITIES, self._encode(batch), strict=True):
+            for name, branch in (("shared", side.shared), ("specific", side.specific)):
+                found[f"{modality} {name} tokens"] = branch.token_mean
+                if self.config.prototypes:
+                    found[f"{modality} {name} prototypes"] = branch.prototype_mean
+        return found
 
     def _encode(self, batch: Batch) -> tuple[Side, Side]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]

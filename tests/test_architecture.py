@@ -16,7 +16,7 @@ FORBIDDEN = {
 }
 WITH_TORCH = {"loader", "augment", "batch"}  # of dfpl/data
 WITHOUT_TORCH = [
-    *("fields", "compute", "config", "metrics", "predictions", "storage", "intervals"),
+    *("fields", "compute", "config", "metrics", "predictions", "storage", "intervals", "probe"),
     "study/records",
     *(
         path.relative_to(ROOT / "dfpl").with_suffix("").as_posix()

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 import sqlite3
 import subprocess
@@ -274,6 +275,25 @@ def test_check_and_pack_of_the_twin(dfpl: Any, tmp_path: Path) -> None:
     assert len(PackedDataset.load(tmp_path / "packed").schema.class_names) == 6
     code, text, _ = dfpl("data", "check", "dvm", tmp_path / "raw", "--min-adverts", 1000)
     assert code in (1, 2)
+
+
+def test_what_representations_tell_of_the_factors_of_a_twin(dfpl: Any, tmp_path: Path) -> None:
+    raw, data, model = (tmp_path / name for name in ("raw", "data", "model"))
+    dfpl("data", "twin", "dvm", raw, "--models", 6, "--adverts", 30, "--pixels", 16)
+    dfpl("data", "pack", "dvm", raw, data, "--min-adverts", 10, "--image-size", 16)
+    packed = PackedDataset.load(data)
+    run = make_run(packed, optim__epochs=1)
+    fitted = fit(run, packed, Runtime(report=lambda row: True))
+    TrainedModel.of(run, packed.schema, fitted).save(Storage(model))
+    asked = ["evaluate", model, "--data", data, "--draws", 2, "--factors"]
+    code, text, errors = dfpl(*asked, raw / "factors.csv")
+    assert code == 0, errors
+    assert text.index("both-50") < text.index("R^2 of linear probes")
+    assert f"{len(packed.rows('test'))} complete samples of the test split" in text
+    assert len(re.findall(r"│ (image|tabular) (shared|specific) (tokens|prototypes) ", text)) == 8
+    assert "'shared' tells" in text and "'specific' tells" in text and "chance is 0" in text
+    code, text, errors = dfpl(*asked, tmp_path / "nowhere.csv")
+    assert code == 2 and "nowhere.csv does not exist" in errors
 
 
 @pytest.mark.parametrize(

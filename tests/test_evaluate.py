@@ -12,7 +12,12 @@ from samples import make_packed, make_run
 from dfpl.data.loader import Loader, View
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import Scenario
-from dfpl.evaluate import logits_in_states, logits_under_scenario, predict_split
+from dfpl.evaluate import (
+    logits_in_states,
+    logits_under_scenario,
+    predict_split,
+    representations_of,
+)
 from dfpl.method import STATES, Method, build
 from dfpl.predictions import Predictions
 
@@ -44,6 +49,10 @@ PACKED = packed_with_gaps()
 METHOD = make_method(PACKED)
 
 
+def representations(loader: Loader) -> dict[str, torch.Tensor]:
+    return {name: torch.from_numpy(v) for name, v in representations_of(METHOD, loader).items()}
+
+
 def worker(me: int, folder: Path) -> None:
     found = predict_split(METHOD, make_loader(PACKED, "both-30", 4), "test")
     (folder / f"{me}.parquet").write_bytes(found.to_parquet())
@@ -51,12 +60,14 @@ def worker(me: int, folder: Path) -> None:
     one = replace(loader.view, rows=loader.view.rows[:1], available=loader.view.available[:1])
     single = Loader(one, loader.statistics, 4, CPU)
     torch.save(torch.from_numpy(logits_under_scenario(METHOD, single)), folder / f"{me}.pt")
+    torch.save([representations(own) for own in (loader, single)], folder / f"shown-{me}.pt")
 
 
-def test_two_workers_predict_every_row_once_in_order(tmp_path: Path) -> None:
+def test_two_workers_predict_and_show_every_row_once_in_order(tmp_path: Path) -> None:
     workers.start(worker, 2, tmp_path)
     alone = predict_split(METHOD, make_loader(PACKED, "both-30", 4), "test")
     first = logits_under_scenario(METHOD, make_loader(PACKED, None, 4))[:1]
+    own = representations(make_loader(PACKED, None, 4))
     for me in range(2):
         together = Predictions.from_parquet((tmp_path / f"{me}.parquet").read_bytes())
         assert together.ids.tolist() == alone.ids.tolist()
@@ -66,6 +77,12 @@ def test_two_workers_predict_every_row_once_in_order(tmp_path: Path) -> None:
             np.testing.assert_allclose(together.logits[state], alone.logits[state], atol=1e-6)
         # more workers than rows: the second has none
         np.testing.assert_allclose(torch.load(tmp_path / f"{me}.pt").numpy(), first, atol=1e-6)
+        shown, of_one = torch.load(tmp_path / f"shown-{me}.pt")
+        assert list(shown) == list(of_one) == list(own)
+        for name, vectors in own.items():
+            close = {"rtol": 0, "atol": 1e-5, "equal_nan": True}
+            torch.testing.assert_close(shown[name], vectors, **close)
+            torch.testing.assert_close(of_one[name], vectors[:1], **close)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 15, 1000])

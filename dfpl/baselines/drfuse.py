@@ -39,7 +39,7 @@ from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
-from dfpl.method import STATES, Method
+from dfpl.method import MODALITIES, STATES, Method
 from dfpl.prototypes import disentanglement_loss, divergence_loss
 
 SLOTS = ("image", "shared", "tabular")
@@ -167,6 +167,13 @@ class Model(Method):
             mask = batch.available & torch.tensor(available, device=batch.available.device)
             logits[state] = self.attention(*self._slots(image, tabular, mask))[0]
         return logits
+
+    def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        return {
+            f"{modality} {branch} vectors": values
+            for modality, vectors in zip(MODALITIES, self._encode(batch), strict=True)
+            for branch, values in vectors._asdict().items()
+        }
 
     def _encode(self, batch: Batch) -> tuple[Vectors, Vectors]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]

@@ -47,7 +47,7 @@ from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
-from dfpl.method import STATES, Method
+from dfpl.method import MODALITIES, STATES, Method
 from dfpl.noise import StepNoise, drop_modality
 
 NUM_BLOCKS = 5
@@ -314,6 +314,15 @@ class Model(Method):
             mask = there & torch.tensor(available, device=there.device)
             logits[state] = self._logits(torch.where(mask[..., None], specific, nothing))
         return logits
+
+    def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        """The student's; the specific features are what the shared ones are made from."""
+        found = self.student(batch)
+        return {
+            f"{modality} {branch} features": values[:, column]
+            for column, modality in enumerate(MODALITIES)
+            for branch, values in (("shared", found.shared), ("specific", found.specific))
+        }
 
     def _logits(self, specific: Float[Tensor, "B 2 D"]) -> Float[Tensor, "B C"]:
         shared = self.student.share(specific)

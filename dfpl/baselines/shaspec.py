@@ -39,7 +39,7 @@ from dfpl.encoders.series import seen_by_all, token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss
-from dfpl.method import STATES, Method
+from dfpl.method import MODALITIES, STATES, Method
 from dfpl.noise import StepNoise
 
 SharedHeadKind = Literal["transformer", "mlp"]
@@ -162,6 +162,13 @@ class Model(Method):
             mask = batch.available & torch.tensor(available, device=batch.available.device)
             logits[state] = self._classify(image, tabular, mask)
         return logits
+
+    def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        return {
+            f"{modality} {branch} features": values
+            for modality, features in zip(MODALITIES, self._encode(batch), strict=True)
+            for branch, values in features._asdict().items()
+        }
 
     def _encode(self, batch: Batch) -> tuple[Features, Features]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]

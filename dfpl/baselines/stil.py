@@ -46,7 +46,7 @@ from dfpl.encoders.series import seen_by_all, token_mean, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
-from dfpl.method import STATES, Method
+from dfpl.method import MODALITIES, STATES, Method
 from dfpl.noise import StepNoise
 
 HEADS = 4
@@ -235,6 +235,14 @@ class Model(Method):
             fused = self._fuse(*sides, there & torch.tensor(available, device=there.device))
             logits[state] = self.classifier(fused.flatten(1))
         return logits
+
+    def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
+        """Before the layer over the streams, which mixes them."""
+        found = {}
+        for modality, features in zip(MODALITIES, self._encode(batch), strict=True):
+            found[f"{modality} shared vectors"] = features.shared
+            found[f"{modality} specific tokens"] = token_mean(features.specific, features.valid)
+        return found
 
     def _encode(self, batch: Batch) -> tuple[Features, Features]:
         """The shared vectors are of the mean of the image's cells, and of the table's CLS."""
