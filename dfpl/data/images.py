@@ -1,6 +1,7 @@
 """From a picture file to the pixels of a packed data set."""
 
 import warnings
+from os.path import exists, isfile  # those of pathlib raise for a name no file can have
 from pathlib import Path
 
 import numpy as np
@@ -48,9 +49,9 @@ def _as_rgb(picture: Image.Image) -> Image.Image:
 
 def _reason(path: Path, error: Exception | None) -> str:
     """Why a picture cannot be read; empty if it is a file and nothing went wrong."""
-    if not path.exists():
+    if not exists(path):
         return "there is no such file"
-    if not path.is_file():
+    if not isfile(path):
         return "it is not a file"
     match error:
         case None:

@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
+from os.path import exists, isfile  # those of pathlib raise for a name no file can have
 from pathlib import Path
 from typing import Any, Protocol, TextIO, runtime_checkable
 
@@ -162,7 +163,7 @@ def make_arrays(folder: Path, files: Files, num_rows: int) -> None:
 
 
 def _kind_of(path: Path) -> tuple[Shape, np.dtype] | None:
-    if not path.exists():
+    if not exists(path):
         return None
     array = np.load(path, mmap_mode="r")
     return array.shape, array.dtype
@@ -184,15 +185,15 @@ def digest(files: Files, num_rows: int, chunk: Sequence[Job]) -> str:
 def absent(files: Files, path: str) -> str:
     """Why there is no file; empty if there is one."""
     place = files.place(path)
-    if not place.exists():
+    if not exists(place):
         return f"{place}: there is no such file"
-    return "" if place.is_file() else f"{place}: it is not a file"
+    return "" if isfile(place) else f"{place}: it is not a file"
 
 
 def _state_of(path: Path) -> tuple[int, int]:
     try:
         found = os.stat(path)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name no file can have
         return (-1, -1)
     return found.st_size, found.st_mtime_ns
 

@@ -7,6 +7,7 @@ import gzip
 import math
 import warnings
 import zlib
+from os.path import exists, isfile  # those of pathlib raise for a name no file can have
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -181,9 +182,9 @@ def resampling(n: int, size: int, step: float) -> Float32[np.ndarray, "S n"]:
 def _reason(path: Path, error: Exception) -> str:
     from nibabel.filebasedimages import ImageFileError
 
-    if not path.exists():
+    if not exists(path):
         return "there is no such file"
-    if not path.is_file():
+    if not isfile(path):
         return "it is not a file"
     match error:
         case ImageFileError():
