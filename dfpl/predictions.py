@@ -4,8 +4,10 @@ N rows, C classes. Features do not depend on the other modality, so one pass ove
 every scenario, every rate and every draw of who is incomplete. Needs neither torch nor ray.
 """
 
+import hashlib
 import io
 import json
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -100,6 +102,17 @@ class Predictions:
             raise PredictionError("the predictions are of different samples")
         return self.take(np.array([place[name] for name in ids.tolist()], dtype=np.int64))
 
+    def without_names(self) -> "Predictions":
+        """The same with ids and groups replaced by hashes with a salt that nobody keeps: rows of
+        one group stay together, and nothing leads back to a person. A scenario drawn by such ids
+        hides other samples."""
+        salt = secrets.token_bytes(32)
+        columns = {name: getattr(self, name) for name in PER_ROW}
+        for name in ("ids", "groups"):
+            hashed = [_hashed(text, salt) for text in columns[name].tolist()]
+            columns[name] = np.array(hashed, dtype=object)
+        return self._with(columns, dict(self.logits))
+
     def _with(self, columns: dict[str, Any], logits: dict[str, Any]) -> "Predictions":
         return Predictions(**columns, logits=logits, class_names=self.class_names, task=self.task)
 
@@ -182,6 +195,10 @@ def correct(logits: Float[np.ndarray, "N C"], label: Label) -> Bool[np.ndarray, 
     if label.ndim == 1:
         return (logits.argmax(axis=1) == label)[:, None]
     return (logits > 0) == (label > 0.5)
+
+
+def _hashed(text: str, salt: bytes) -> str:
+    return hashlib.blake2b(text.encode(), key=salt, digest_size=12).hexdigest()
 
 
 def _problems(predictions: Predictions) -> Iterator[str]:

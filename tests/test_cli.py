@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -197,6 +198,25 @@ def test_evaluate_looks_scenarios_up(dfpl: Any, trained: Path, tmp_path: Path) -
     assert len(pd.read_parquet(out)) == 20
     code, _, errors = dfpl("evaluate", trained / "model", *arguments, "--draws", 0)
     assert code == 2 and "draws must be at least 1, got 0" in errors
+
+
+def test_what_is_exported_of_people_names_nobody(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    packed = PackedDataset.load(trained / "data")
+    private = replace(packed, schema=packed.schema.with_values({"private": True}))
+    private.save(tmp_path / "private")
+    for name in ("data", "private"):
+        data = trained / "data" if name == "data" else tmp_path / "private"
+        out = tmp_path / f"{name}.parquet"
+        arguments = ["--data", data, "--draws", 2, "--out", out]
+        code, _, errors = dfpl("evaluate", trained / "model", *arguments)
+        assert code == 0, errors
+    known, hidden = (pd.read_parquet(tmp_path / f"{n}.parquet") for n in ("data", "private"))
+    content = (tmp_path / "private.parquet").read_bytes()
+    for name in {*packed.sample["id"], *packed.sample["group"]}:
+        assert name.encode() not in content
+    pd.testing.assert_frame_equal(
+        known.drop(columns=["id", "group"]), hidden.drop(columns=["id", "group"])
+    )
 
 
 def test_predictions_for_rows_with_gaps(dfpl: Any, trained: Path, tmp_path: Path) -> None:

@@ -110,6 +110,16 @@ def test_pick_scenario_equals_a_loop_over_rows(scenario: Scenario) -> None:
             assert np.array_equal(picked[row], predictions.logits[state][row])
 
 
+def test_hashed_names_keep_groups_together_and_are_others_each_time() -> None:
+    groups = np.array(["p1", "p1", "p2", "p3"], dtype=object)
+    given = Predictions(**{**vars(FOUR), "groups": groups})
+    one, other = given.without_names(), given.without_names()
+    assert one.groups[0] == one.groups[1] and len(set(one.groups)) == 3
+    assert len(set(one.ids)) == 4 and not set(one.ids) & set(given.ids)
+    assert not set(one.ids) & set(other.ids) and not set(one.groups) & set(other.groups)
+    assert one.logits["both"] is given.logits["both"] and one.label is given.label
+
+
 def test_each_split_meets_the_scenario_on_its_own() -> None:
     predictions = made_up(60)
     rows = predictions.split == "val"

@@ -50,6 +50,8 @@ class Schema(Config):
     """Channels of the time series that is part of the table, in order."""
     steps: Annotated[int, Field(ge=0)] = 0
     """T, the most steps that a time series has; 0: there is none."""
+    private: bool = False
+    """Whether ids are hashed in what is exported, because the samples are people."""
     source: str = ""
     """Which adapter packed it, from which version of the raw data."""
     content_hash: str = ""

@@ -430,6 +430,7 @@ def _assemble(ready: RawSamples, part: Path, options: PackOptions) -> PackedData
         category=levels,
         series=dict(reader.channels) if reader else {},
         steps=reader.steps if reader else 0,
+        private=ready.private,
         source=ready.source,
     )
     series = ("series", "length") if reader else ()

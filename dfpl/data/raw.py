@@ -65,6 +65,8 @@ class RawSamples:
     """Rows left out so far: columns id, reason."""
     labels: pd.DataFrame | None = None
     """For a multi-label task: a column of 0 and 1 per class. `label` is then any text."""
+    private: bool = False
+    """Whether the samples are people whose data is given out to named users only."""
     image_kind: ImageKind = "picture"
     """What the files of `image` are."""
     series: pd.Series | None = None

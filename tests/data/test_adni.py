@@ -576,7 +576,7 @@ def test_options_say_what_they_refuse() -> None:
 
 def test_packed_volumes_tables_and_subjects(ida: Path, tmp_path: Path, samples: RawSamples) -> None:
     packed = adni.pack(ida, tmp_path / "packed", OPTIONS, workers=1)
-    assert packed.schema.name == "adni"
+    assert packed.schema.name == "adni" and packed.schema.private
     assert packed.schema.class_names == ["CN", "Dementia", "MCI"]
     assert packed.sample["id"].tolist() == sorted(samples.id)
     assert packed.image.shape == (len(samples), 16, 16, 16)

@@ -578,7 +578,7 @@ def test_a_look_alike_is_packed_with_its_series_and_labels(twins: Path, tmp_path
     packed = mimic.pack(twins / "benchmark", tmp_path / "packed", OPTIONS, workers=1)
     schema = packed.schema
     reader = EpisodeReader(hours=48)
-    assert (schema.task, schema.class_names) == ("multilabel", LABELS)
+    assert (schema.task, schema.class_names) == ("multilabel", LABELS) and schema.private
     assert (schema.series, schema.steps) == (reader.channels, 48)
     assert (schema.numeric, schema.category) == ([], {})
     samples = in_order_of_id(mimic.read(twins / "benchmark", OPTIONS))

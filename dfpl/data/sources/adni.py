@@ -234,6 +234,7 @@ def _to_samples(
 
     return RawSamples(
         name="adni",
+        private=True,
         source=f"ADNI, {options.scans} of several scans of a visit, joined within "
         f"{options.join_days} days, visits without a scan: {options.unpaired}",
         id=pd.Series([_name(visits, *pair, options) for pair in pairs], dtype=object),

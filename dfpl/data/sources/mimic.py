@@ -234,6 +234,7 @@ def _to_samples(steps: _Steps, options: Options) -> RawSamples:
     none = pd.DataFrame(index=left.index)
     return RawSamples(
         name="mimic",
+        private=True,
         source=f"MIMIC-IV benchmark, first {options.hours} hours, last {options.views} film of "
         f"{options.window}, stays without one: {options.unpaired}",
         id=left["stay_id"],
