@@ -47,6 +47,7 @@ from dfpl.data.split import draw_split
 PROBED = 20  # files of each kind that `check` reads
 SHOWN = 20  # bad files that a message lists
 KEY = "packing.json"
+NOTHING = "neither modality is left"
 
 
 def check(samples: RawSamples, options: PackOptions) -> Report:
@@ -56,11 +57,14 @@ def check(samples: RawSamples, options: PackOptions) -> Report:
     """
     usable = _usable(samples, options)
     ready = _limited(usable, options)
-    problems, notes = problems_of(ready), _warnings(usable, ready)
+    problems, notes, left = problems_of(ready), _warnings(usable, ready), ready
     for member, files in _files(ready, options).items():
         if bad := _probe(files, _jobs(ready, member)):
             stop = options.bad_file == "error"
             (problems if stop else notes).append(_bad_files(files, bad, options))
+            left = left if stop else _without(left, member, dict(bad))
+    if left is not ready and not problems:
+        problems = problems_of(left.drop(~_has_content(left), NOTHING))
     return Report(counts=_counts(ready), problems=problems, warnings=notes)
 
 
@@ -374,6 +378,8 @@ def _write(
     for member, lines in found.items():
         ready = _without(ready, member, lines)
     ready = _with_content(ready, part, kinds)
+    if problems := problems_of(ready):
+        raise DataError("\n".join(problems))
     dataset = _assemble(ready, part, options)
     if problems := dataset.problems():
         raise DataError("\n".join(problems))
@@ -395,14 +401,18 @@ def _without(ready: RawSamples, member: str, bad: Mapping[int, str]) -> RawSampl
 
 def _with_content(ready: RawSamples, part: Path, kinds: Mapping[str, Files]) -> RawSamples:
     """Samples that are left with neither modality leave the arrays, too."""
-    keep = ready.image.notna().to_numpy() | ready.has_table
+    keep = _has_content(ready)
     if keep.all():
         return ready
     (part / DONE).unlink(missing_ok=True)  # rows move
     for files in kinds.values():
         for name in files.arrays:
             _keep_rows(part / f"{name}.npy", keep)
-    return ready.drop(~keep, "neither modality is left")
+    return ready.drop(~keep, NOTHING)
+
+
+def _has_content(ready: RawSamples) -> Bool[np.ndarray, " N"]:
+    return ready.image.notna().to_numpy() | ready.has_table
 
 
 def _keep_rows(target: Path, keep: Bool[np.ndarray, " N"]) -> None:
