@@ -158,7 +158,8 @@ def evaluate(
 ) -> None:
     """Score a model under missing-rate scenarios and in each state, with 95 % intervals.
 
-    One pass over the rows serves all scenarios and draws.
+    One pass over the rows serves all scenarios and draws. Of a multi-label task, PRAUC of each
+    class follows.
 
     Args:
         model: Folder of a model.
@@ -177,7 +178,7 @@ def evaluate(
     from dfpl.data.packed import PackedDataset
     from dfpl.data.scenario import parse_scenarios
     from dfpl.evaluate import predict_split, represent
-    from dfpl.predict import TrainedModel, scores_tables
+    from dfpl.predict import TrainedModel, classes_table, scores_tables
     from dfpl.probe import Factors, probe, probe_report
     from dfpl.storage import Storage
 
@@ -196,7 +197,8 @@ def evaluate(
         scored = represent(trained.method, loader, split)
         probes = [probe_report(probe(fitted, scored, known), fitted, scored)]
     asked = parse_scenarios(scenarios) if scenarios else [trained.run.scenario]
-    _console().print(scores_tables(found, asked, draws), *probes)
+    classes = [classes_table(found)] if found.task == "multilabel" else []
+    _console().print(scores_tables(found, asked, draws), *classes, *probes)
     if out:
         found = found.without_names() if packed.schema.private else found
         Path(out).expanduser().write_bytes(found.to_parquet())

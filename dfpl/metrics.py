@@ -100,6 +100,17 @@ def measure(logits: Float[np.ndarray, "N C"], label: Label, task: Task) -> dict[
     }
 
 
+def class_prauc(
+    logits: Float[np.ndarray, "N C"], label: Label, task: Task
+) -> Float[np.ndarray, " C"]:
+    """Average precision of each class against the rest; NaN for a class without positives. Their
+    mean over the others is `prauc`."""
+    scores, positive = probabilities(logits, task), truth(label, logits.shape[1])
+    once = np.ones((len(label), 1))
+    of_class = zip(np.ascontiguousarray(scores.T), np.ascontiguousarray(positive.T), strict=True)
+    return np.array([class_ranks(own, mine, once)[1][0] for own, mine in of_class])
+
+
 def _measure_decisions(
     shares: Float[np.ndarray, "N C"], label: Label, task: Task
 ) -> dict[str, float]:

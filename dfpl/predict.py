@@ -29,7 +29,7 @@ from dfpl.evaluate import logits_under_scenario
 from dfpl.fields import unknown_name
 from dfpl.intervals import Estimate, intervals_around, summarise_states
 from dfpl.method import Method, build, place
-from dfpl.metrics import METRICS, probabilities
+from dfpl.metrics import METRICS, class_prauc, num_classes_scored, probabilities, truth
 from dfpl.predictions import STATES, Predictions
 from dfpl.robustness import curves
 from dfpl.storage import Storage
@@ -119,6 +119,27 @@ def scores_tables(found: Predictions, scenarios: list[Scenario], draws: int) -> 
             {name: of_draws[at::step] for at, name in enumerate(names)},
         ),
     )
+
+
+def classes_table(found: Predictions) -> Table:
+    """PRAUC of each class in each state, beside what chance gives: the share of positives."""
+    positive = truth(found.label, len(found.class_names))
+    columns = {}
+    for state in STATES:
+        rows = found.exists(state)
+        columns[state] = class_prauc(found.logits[state][rows], found.label[rows], found.task)
+    without = len(found.class_names) - num_classes_scored(found.label, len(found.class_names))
+    title = f"PRAUC of each class, {len(found)} rows of the {found.split[0]} split"
+    note = f"; {without} classes have no positives and are left out of the mean" if without else ""
+    shown = Table("class", "positives", "chance", *STATES, title=title + note, title_justify="left")
+    for at, name in enumerate(found.class_names):
+        count, values = int(positive[:, at].sum()), [column[at] for column in columns.values()]
+        cells = [f"{value:.3f}" if count else "-" for value in values]
+        shown.add_row(name, str(count), f"{count / len(positive):.3f}", *cells)
+    means = [f"{np.nanmean(column):.3f}" for column in columns.values()]
+    chance = positive.mean(axis=0)[positive.any(axis=0)].mean()
+    shown.add_row("mean", "", f"{chance:.3f}", *means)
+    return shown
 
 
 def _estimate(scores: dict[str, float], name: str) -> Estimate:

@@ -22,6 +22,7 @@ from dfpl.intervals import (
 )
 from dfpl.metrics import (
     METRICS,
+    class_prauc,
     class_ranks,
     measure,
     num_classes_scored,
@@ -225,6 +226,17 @@ def by_sklearn(
         "auroc": float(np.mean(area)),
         "prauc": float(np.mean(precision)),
     }
+
+
+def test_prauc_of_each_class_is_sklearns_and_their_mean_the_macro_one() -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(50, 4)).round(1)
+    label = (rng.random((50, 4)) < [0.5, 0.1, 0.3, 0.0]).astype(np.float32)
+    found = class_prauc(logits, label, "multilabel")
+    expected = [average_precision_score(label[:, c], logits[:, c]) for c in range(3)]
+    np.testing.assert_allclose(found[:3], expected, rtol=1e-12)
+    assert np.isnan(found[3])
+    assert measure(logits, label, "multilabel")["prauc"] == pytest.approx(np.mean(expected))
 
 
 TASKS: tuple[Task, ...] = ("multiclass", "multilabel")

@@ -1,15 +1,20 @@
 """New rows as they are read, and what a model says of them."""
 
+import io
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 from samples import SCHEMA, make_run, save_packed
 
+from dfpl.data.episodes import VARIABLES, EpisodeReader
 from dfpl.data.packed import DataError, PackedDataset, Schema
-from dfpl.predict import FileColumns, TrainedModel, predict, read_rows
+from dfpl.predict import FileColumns, TrainedModel, classes_table, predict, read_rows
+from dfpl.predictions import Predictions
 from dfpl.storage import Storage
 from dfpl.train import Runtime, fit
 
@@ -193,6 +198,54 @@ def packed_as(schema: Schema) -> PackedDataset:
     packed = object.__new__(PackedDataset)
     object.__setattr__(packed, "schema", schema)
     return packed
+
+
+def test_a_class_without_positives_is_told_and_has_no_prauc() -> None:
+    logits = np.log(np.array([[3, 1, 1], [1, 3, 1], [3, 1, 1]], dtype=np.float32))
+    found = Predictions(
+        ids=np.array(["a", "b", "c"], dtype=object),
+        groups=np.array(["a", "b", "c"], dtype=object),
+        split=np.array(["test"] * 3, dtype=object),
+        label=np.array([[1, 0, 0], [0, 0, 0], [1, 1, 0]], dtype=np.float32),
+        present=np.ones((3, 2), dtype=bool),
+        logits={"both": logits, "image": logits, "tabular": logits[::-1].copy()},
+        class_names=("shock", "pleurisy", "rare"),
+        task="multilabel",
+    )
+    console = Console(width=100, record=True, file=io.StringIO())
+    console.print(classes_table(found))
+    text = console.export_text()
+    assert "; 1 classes have no positives and are left out of the mean" in " ".join(text.split())
+    lines = [line.split() for line in text.splitlines()]
+    told = {line[1]: line[3::2] for line in lines if len(line) > 10}
+    assert told["shock"] == ["2", "0.667", "1.000", "1.000", "1.000"]
+    assert told["pleurisy"] == ["1", "0.333", "0.333", "0.333", "0.333"]
+    assert told["rare"] == ["0", "0.000", "-", "-", "-"]
+
+
+VOLUMES = {"image_kind": "volume", "image_size": 8}
+SERIES = {"series": dict(EpisodeReader(hours=48).channels), "steps": 48}
+
+
+def test_new_rows_may_name_scans_and_time_series(tmp_path: Path) -> None:
+    scan = nibabel.Nifti1Image(np.arange(512, dtype=np.int16).reshape(8, 8, 8), np.eye(4))
+    nibabel.save(scan, tmp_path / "head.nii")
+    names = [variable.name for variable in VARIABLES]
+    cells = ["80" if name == "Heart Rate" else "" for name in names]
+    (tmp_path / "stay.csv").write_text(f"Hours,{','.join(names)}\n0.5,{','.join(cells)}\n")
+    schema = SCHEMA.with_values({"numeric": [], "category": {}, **VOLUMES, **SERIES})
+    lines = ["head.nii,stay.csv#3.5", ",stay.csv#2", "head.nii,"]
+    rows = read_rows(write(tmp_path, "image,series", *lines), schema, None)
+    assert rows.present(np.arange(3)).tolist() == [[True, True], [False, True], [True, False]]
+    series, length = rows.time_series(np.arange(3))
+    rate = list(schema.series).index("Heart Rate")
+    assert length.tolist() == [4, 2, 0] and series[0, :5, rate].tolist() == [80, 80, 80, 80, 0]
+    assert rows.image.shape == (3, 8, 8, 8) and rows.image[0].max() == 255
+    with pytest.raises(DataError, match="a time series is given as <path>#<hours>"):
+        read_rows(write(tmp_path, "image,series", "head.nii,stay.csv"), schema, None)
+    other = schema.with_values({"series": {"x": "number"}})
+    with pytest.raises(DataError, match="no format that can be read from files"):
+        read_rows(write(tmp_path, "image,series", *lines), other, None)
 
 
 def test_a_folder_without_a_model_says_how_to_make_one(tmp_path: Path) -> None:
