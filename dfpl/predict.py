@@ -20,7 +20,7 @@ from dfpl.config import RunConfig
 from dfpl.data.episodes import EpisodeReader
 from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import DataError, PackedDataset, Schema
-from dfpl.data.packing import category_codes
+from dfpl.data.preparing import category_codes
 from dfpl.data.raw import SeriesReader, column
 from dfpl.data.reading import Files, ImageFiles, SeriesFiles
 from dfpl.data.scenario import PATTERNS, Scenario

@@ -32,7 +32,8 @@ class Batch(NamedTuple):
     category: Int[Tensor, "B Fc"]
     """Codes: 0 an empty cell, 1 a level unseen in training, 2... the levels."""
     series: Float[Tensor, "B T Fs"]
-    """Standardised time series, part of the table; (B, 0, 0) where the data has none."""
+    """Standardised time series, part of the table; (B, 0, 0) where the data has none. NaN in all
+    channels marks an empty step: a loader gives none, a method may hide one."""
     length: Int[Tensor, " B"]
     """How many of the T steps are valid; the others are padding, never to be read."""
     available: Bool[Tensor, "B 2"]

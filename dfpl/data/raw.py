@@ -158,3 +158,11 @@ class Report:
     """What makes training impossible."""
     warnings: list[str] = field(default_factory=list)
     """What a person should know and may accept."""
+
+    def __add__(self, other: "Report") -> "Report":
+        """One after the other."""
+        return Report(
+            counts=self.counts + other.counts,
+            problems=self.problems + other.problems,
+            warnings=self.warnings + other.warnings,
+        )

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dfpl.data import packing
+from dfpl.data.checks import problems_of
 from dfpl.data.packed import DataError
+from dfpl.data.preparing import prepare
 from dfpl.data.raw import RawSamples, Report
 from dfpl.data.sources import adni
 from dfpl.data.sources._adni_scans import Visit, Visits, month_of, parse, parse_dates
@@ -530,11 +531,11 @@ def test_all_problems_are_told_at_once(copy: Path) -> None:
 def test_a_subject_in_two_splits_is_a_problem(samples: RawSamples) -> None:
     split = pd.Series(np.resize(["train", "val", "test"], len(samples)), dtype=object)
     torn = dataclasses.replace(samples, split=split)
-    assert any("990_S_0000" in text for text in packing.problems_of(torn))
+    assert any("990_S_0000" in text for text in problems_of(torn))
 
 
 def test_subjects_are_never_torn_by_the_drawn_split(samples: RawSamples) -> None:
-    ready = packing.prepare(samples, OPTIONS)
+    ready = prepare(samples, OPTIONS)
     assert ready.split is not None
     pairs = set(zip(ready.group, ready.split, strict=True))
     assert len(pairs) == 12 and {split for _, split in pairs} == {"train", "val", "test"}

@@ -28,7 +28,8 @@ from raw_samples import (
 from dfpl.data import packing, reading
 from dfpl.data.images import read_image
 from dfpl.data.packed import EMPTY, UNSEEN, DataError, PackedDataset
-from dfpl.data.packing import category_codes, check, pack, prepare
+from dfpl.data.packing import check, pack
+from dfpl.data.preparing import category_codes, prepare
 from dfpl.data.raw import PackOptions, RawSamples, nothing_dropped
 from dfpl.data.split import draw_split
 from dfpl.fields import ConfigError

@@ -23,7 +23,8 @@ import pandas as pd
 from pydantic import Field
 
 from dfpl.data import packing
-from dfpl.data.packed import SPLITS, DataError, PackedDataset
+from dfpl.data.packed import SPLITS, PackedDataset
+from dfpl.data.preparing import prepare
 from dfpl.data.raw import PackOptions, RawSamples, Report, nothing_dropped
 from dfpl.data.reading import Spread
 from dfpl.data.sources._adni_scans import (
@@ -86,11 +87,7 @@ def looks_raw(path: Path) -> bool:
 
 def read(raw: Path, options: Options) -> RawSamples:
     """Join scans and visits to samples. Raises DataError with all problems."""
-    report = Report()
-    samples = _read(raw, options, report)
-    if samples is None or report.problems:
-        raise DataError("\n".join(report.problems))
-    return samples
+    return packing.read_all(lambda report: _read(raw, options, report))
 
 
 def check(raw: Path, options: Options) -> Report:
@@ -99,13 +96,8 @@ def check(raw: Path, options: Options) -> Report:
     samples = _read(raw, options, report)
     if samples is None:
         return report
-    shared = packing.check(samples, options)
-    _compare(packing.prepare(samples, options), options, report)
-    return Report(
-        counts=report.counts + shared.counts,
-        problems=report.problems + shared.problems,
-        warnings=report.warnings + shared.warnings,
-    )
+    _compare(prepare(samples, options), options, report)
+    return report + packing.check(samples, options)
 
 
 def pack(

@@ -27,7 +27,7 @@ import pandas as pd
 from pydantic import Field
 
 from dfpl.data import packing
-from dfpl.data.packed import SPLITS, DataError, PackedDataset
+from dfpl.data.packed import SPLITS, PackedDataset
 from dfpl.data.raw import PackOptions, RawSamples, Report
 from dfpl.data.reading import Spread
 from dfpl.data.sources._dvm_pictures import Pictures, find_pictures, probe_pictures
@@ -85,11 +85,7 @@ def looks_raw(path: Path) -> bool:
 
 def read(raw: Path, options: Options) -> RawSamples:
     """Follow the recipe from the raw tables to samples. Raises DataError with all problems."""
-    report = Report()
-    samples = _read(raw, read_tables(raw, report), options, report)
-    if samples is None or report.problems:
-        raise DataError("\n".join(report.problems))
-    return samples
+    return packing.read_all(lambda report: _read(raw, read_tables(raw, report), options, report))
 
 
 def check(raw: Path, options: Options) -> Report:
@@ -97,13 +93,8 @@ def check(raw: Path, options: Options) -> Report:
     report = Report()
     tables = read_tables(raw, report)
     samples = _read(raw, tables, options, report)
-    of_tables = report_on_tables(raw, tables)
-    shared = Report() if samples is None else packing.check(samples, options)
-    return Report(
-        counts=report.counts + of_tables.counts + shared.counts,
-        problems=report.problems + shared.problems,
-        warnings=report.warnings + of_tables.warnings + shared.warnings,
-    )
+    found = report + report_on_tables(raw, tables)
+    return found if samples is None else found + packing.check(samples, options)
 
 
 def pack(

@@ -98,11 +98,7 @@ def looks_raw(path: Path) -> bool:
 
 def read(raw: Path, options: Options) -> RawSamples:
     """Follow the recipe from the raw files to samples. Raises DataError with all problems."""
-    report = Report()
-    samples = _read(raw, options, report)
-    if samples is None or report.problems:
-        raise DataError("\n".join(report.problems))
-    return samples
+    return packing.read_all(lambda report: _read(raw, options, report))
 
 
 def check(raw: Path, options: Options) -> Report:
@@ -111,12 +107,7 @@ def check(raw: Path, options: Options) -> Report:
     samples = _read(raw, options, report)
     if samples is None:
         return report
-    shared = packing.check(samples, options)
-    return Report(
-        counts=report.counts + shared.counts,
-        problems=report.problems + shared.problems,
-        warnings=report.warnings + shared.warnings,
-    )
+    return report + packing.check(samples, options)
 
 
 def pack(

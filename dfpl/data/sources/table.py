@@ -24,7 +24,7 @@ from pydantic import Field
 
 from dfpl.data import packing
 from dfpl.data.packed import DataError, PackedDataset
-from dfpl.data.packing import category_codes
+from dfpl.data.preparing import category_codes
 from dfpl.data.raw import PackOptions, RawSamples, Report, column, nothing_dropped
 from dfpl.data.reading import Spread
 
