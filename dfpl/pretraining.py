@@ -1,11 +1,12 @@
 """What TIP's pre-training draws and what it loses: columns, negatives, matching, reconstruction.
 
 A table is here one row of cells: the codes of the categorical columns, then the numbers, as in the
-tabular encoder's tokens; NaN is an empty cell. All of it is on the global batch, and the same for
-any number of workers.
+tabular encoder's tokens; NaN is an empty cell. Each step of a time series is one more column. All
+of it is on the global batch, and the same for any number of workers.
 
 B samples of this worker, G of all workers; Fc categorical, Fn numeric, N = Fc + Fn columns; K
-levels of all categorical columns together; P width of what is contrasted.
+levels of all categorical columns together; T steps of Fs channels; M = N + T places; P width of
+what is contrasted.
 """
 
 from math import inf, nan
@@ -37,8 +38,8 @@ def table_of(
     return numeric, codes.nan_to_num(EMPTY).long()
 
 
-def choose_columns(uniform: Float[Tensor, "B N"], count: int) -> Bool[Tensor, "B N"]:
-    """`count` columns of each sample, any as likely as any other."""
+def choose_columns(uniform: Float[Tensor, "B M"], count: int) -> Bool[Tensor, "B M"]:
+    """`count` places of each sample, any as likely as any other."""
     places = uniform.argsort(dim=1, stable=True).argsort(dim=1)
     return places < count
 
@@ -52,14 +53,42 @@ def corrupt(
 ) -> Float[Tensor, "B N"]:
     """Replace each chosen cell by that of the same column in some table of the global batch, drawn
     anew for each cell. Empty cells stay empty, and none becomes empty."""
-    own = torch.cat([cells, has_table[:, None].to(cells.dtype)], dim=1)
-    everyone = global_rows(own)
+    everyone, donor, found_any = _draw_tables(cells, has_table, uniform)
+    found = everyone.gather(0, donor)
+    replaced = chosen & ~found.isnan() & ~cells.isnan() & found_any
+    return torch.where(replaced, found, cells)
+
+
+@torch.no_grad()
+def corrupt_steps(
+    series: Float[Tensor, "B T Fs"],
+    filled: Bool[Tensor, "B T"],
+    has_table: Bool[Tensor, " B"],
+    chosen: Bool[Tensor, "B T"],
+    uniform: Float[Tensor, "B T"],
+) -> Float[Tensor, "B T Fs"]:
+    """The same for the steps of a time series, each as a whole. Those that are not `filled`, empty
+    ones and padding, stay as they are and replace none."""
+    T, Fs = series.shape[1:]
+    own = series.where(filled[..., None], 0.0).flatten(1)
+    own = torch.cat([own, filled.to(series.dtype)], dim=1)
+    everyone, donor, found_any = _draw_tables(own, has_table, uniform)
+    steps, there = everyone.split([T * Fs, T], dim=1)
+    found = steps.unflatten(1, (T, Fs))[donor, torch.arange(T, device=donor.device)]  # (B, T, Fs)
+    replaced = chosen & filled & there.gather(0, donor).bool() & found_any
+    return torch.where(replaced[..., None], found, series)
+
+
+def _draw_tables(
+    values: Float[Tensor, "B V"], has_table: Bool[Tensor, " B"], uniform: Float[Tensor, "B M"]
+) -> tuple[Float[Tensor, "G V"], Int[Tensor, "B M"], Bool[Tensor, ""]]:
+    """The values of the global batch, for each place a row of it that has a table, and whether
+    there is one."""
+    everyone = global_rows(torch.cat([values, has_table[:, None].to(values.dtype)], dim=1))
     number = everyone[:, -1].long().cumsum(dim=0)  # of each table, from 1
     drawn = (uniform * number[-1]).floor().long() + 1
     donor = torch.searchsorted(number, drawn).clamp(max=len(number) - 1)
-    found = everyone.gather(0, donor)
-    replaced = chosen & ~found.isnan() & ~cells.isnan() & (number[-1] > 0)
-    return torch.where(replaced, found, cells)
+    return everyone[:, :-1], donor, number[-1] > 0
 
 
 @torch.no_grad()
@@ -108,34 +137,55 @@ def reconstruction_loss(
     levels: Float[Tensor, "B Fc K"],
     numbers: Float[Tensor, "B Fn"],
     cells: Float[Tensor, "B N"],
-    masked: Bool[Tensor, "B N"],
+    masked: Bool[Tensor, "B M"],
     offsets: Int[Tensor, " Fc"],
+    steps: tuple[Float[Tensor, "B T Fs"], Float[Tensor, "B T Fs"]] | None = None,
 ) -> tuple[Float[Tensor, ""], Bool[Tensor, ""]]:
-    """Tell what the masked cells hold, and whether there was one to tell.
+    """Tell what the masked places hold, and whether there was one to tell.
 
-        L = 1/2 ( mean over masked categorical cells of  -log softmax(levels)[own level]
-                + mean over masked numeric cells of  (guess - number)^2 )
+        L = 1/3 ( mean over masked categorical cells of  -log softmax(levels)[own level]
+                + mean over masked numeric cells of  (guess - number)^2
+                + mean over masked steps of  1/Fs sum_f (guess_f - step_f)^2 )
 
     The softmax is over the levels of all columns; those of column j begin at `offsets[j]`. Empty
-    cells and levels that training never showed have no part in it. Of a kind of cell that nobody
-    had masked there is no mean, and L is the other's.
+    cells and levels that training never showed have no part in it. Of a kind of place that nobody
+    had masked there is no mean, and L is the mean of the others. `steps`: the guessed ones and the
+    true ones; None: there are none.
     """
-    codes, true = cells[:, : len(offsets)], cells[:, len(offsets) :]
-    masked_codes, masked_numbers = masked[:, : len(offsets)], masked[:, len(offsets) :]
-    losses, counted = [], []
+    N, Fc = cells.shape[1], len(offsets)
+    parts = []
     if levels.shape[2]:
-        known = masked_codes & (codes > UNSEEN)
-        target = (codes.where(known, UNSEEN + 1) - UNSEEN - 1).long() + offsets
-        target = target.where(known, 0)
-        losses.append(F.cross_entropy(levels.mT, target, reduction="none").flatten())
-        counted.append(known.flatten())
+        parts.append(_level_losses(levels, cells[:, :Fc], masked[:, :Fc], offsets))
     if numbers.shape[1]:
-        known = masked_numbers & ~true.isnan()
-        losses.append((numbers - true).where(known, 0.0).square().flatten())
-        counted.append(known.flatten())
-    means = [mean_over(*part) for part in zip(losses, counted, strict=True)]
-    found = global_sum(torch.stack([mask.any() for mask in counted]).long()) > 0
+        true = cells[:, Fc:, None]
+        parts.append(_number_losses(numbers[..., None], true, masked[:, Fc:N]))
+    if steps:
+        parts.append(_number_losses(*steps, masked[:, N:]))
+    means = [mean_over(*part) for part in parts]
+    found = global_sum(torch.stack([counted.any() for _, counted in parts]).long()) > 0
     return mean_of_found(torch.stack(means), found), found.any()
+
+
+def _level_losses(
+    levels: Float[Tensor, "B Fc K"],
+    codes: Float[Tensor, "B Fc"],
+    masked: Bool[Tensor, "B Fc"],
+    offsets: Int[Tensor, " Fc"],
+) -> tuple[Float[Tensor, " R"], Bool[Tensor, " R"]]:
+    """The loss of each cell, and whether it counts."""
+    known = masked & (codes > UNSEEN)
+    target = (codes.where(known, UNSEEN + 1) - UNSEEN - 1).long() + offsets
+    losses = F.cross_entropy(levels.mT, target.where(known, 0), reduction="none")
+    return losses.flatten(), known.flatten()
+
+
+def _number_losses(
+    guess: Float[Tensor, "B M E"], true: Float[Tensor, "B M E"], masked: Bool[Tensor, "B M"]
+) -> tuple[Float[Tensor, " R"], Bool[Tensor, " R"]]:
+    """The loss of each place that holds E numbers, and whether it counts."""
+    known = masked & ~true.isnan().any(dim=2)
+    losses = (guess - true).where(known[..., None], 0.0).square().mean(dim=2)
+    return losses.flatten(), known.flatten()
 
 
 def mean_of_found(values: Float[Tensor, " T"], found: Bool[Tensor, " T"]) -> Float[Tensor, ""]:

@@ -25,15 +25,18 @@ Deviations   TIP knows of missing cells alone. `variant` says what a missing mod
              nothing is frozen but what a stage has no use for; batch statistics go on to learn
              the image's vector for contrast is the mean of cells mapped to D, as all methods have
              it (the code: of 2048 channels)
+             a step of a time series is one more column: corrupted, masked and reconstructed as a
+             whole, the last by one map to its channels; padding has no part in anything
 
-B samples, C classes, L = 1 + N tokens of a table with N columns, I tokens of an image, D width.
+B samples, C classes, L = 1 + M tokens of a table with M places, N columns and T steps of Fs
+channels; I tokens of an image, D width.
 """
 
 from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -45,7 +48,7 @@ from dfpl.data.packed import UNSEEN, Schema
 from dfpl.data.scenario import IMAGE, TABULAR
 from dfpl.distributed import global_rows, global_sum
 from dfpl.encoders.image import ImageNetwork, PlainImageEncoder
-from dfpl.encoders.series import seen_by_all, valid_tokens
+from dfpl.encoders.series import filled_steps, seen_by_all, valid_tokens
 from dfpl.encoders.tabular import PlainTabularEncoder, check_heads, initialise
 from dfpl.fields import FloatRange, IntRange
 from dfpl.losses import task_loss
@@ -55,6 +58,7 @@ from dfpl.pretraining import (
     cells_of,
     choose_columns,
     corrupt,
+    corrupt_steps,
     draw_negatives,
     matching_loss,
     mean_of_found,
@@ -118,8 +122,9 @@ class Pretraining(NamedTuple):
     levels: Float[Tensor, "B Fc K"]
     """Logits of all levels for each categorical column."""
     numbers: Float[Tensor, "B Fn"]
-    masked: Bool[Tensor, "B N"]
-    """Which cells were hidden."""
+    steps: Float[Tensor, "B T Fs"]
+    masked: Bool[Tensor, "B M"]
+    """Which cells and steps were hidden."""
 
 
 class Output(NamedTuple):
@@ -164,7 +169,7 @@ class Model(Method):
     def forward(self, batch: Batch) -> Output:
         image, table = self._image(batch), self._table(batch)
         if self.pretrains and self.training:
-            return self._pretrain(image, table)
+            return self._pretrain(image, table, batch.available)
         read = self._read(batch.available)
         joint = self.fusion(self._columns(table), image, read, valid_tokens(table))
         return Output(self.classifier(joint[:, 0]), None)
@@ -172,11 +177,12 @@ class Model(Method):
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, and once for an absent image and table, the rest three times."""
         nothing = Batch(*(values.new_zeros(1, *values.shape[1:]) for values in batch))
-        images = self._image(nothing).expand(len(batch.label), -1, -1), self._image(batch)
+        B = len(batch.label)
+        images = self._image(nothing).expand(B, -1, -1), self._image(batch)
         given = [self._table(part) for part in (nothing, batch)]
-        columns = (self._columns(table) for table in given)
-        tables = [tokens.expand(len(batch.label), -1, -1) for tokens in columns]
-        valid = [valid_tokens(table) for table in given]
+        tables = [self._columns(table).expand(B, -1, -1) for table in given]
+        tokens = [valid_tokens(table) for table in given]
+        valid = [None if there is None else there.expand(B, -1) for there in tokens]
         logits = {}
         for state, available in STATES.items():
             read = self._read(batch.available & batch.available.new_tensor(available))
@@ -189,51 +195,77 @@ class Model(Method):
         return self.image_encoder(batch.image, batch.available[:, IMAGE])
 
     def _table(self, batch: Batch) -> Batch:
-        """The same with what the variant says in place of each absent table; of a time series that
-        is zeros, or no step."""
-        has_table = batch.available[:, TABULAR]
+        """The same with what the variant says in place of each absent table, so that all are there;
+        of a time series that is zeros, or no step."""
+        available = batch.available.clone()
+        has_table, available[:, TABULAR] = batch.available[:, TABULAR], True
         cells = cells_of(batch.numeric, batch.category)
-        table = self._with_cells(batch, torch.where(has_table[:, None], cells, self.absent))
         steps = 0 if self.native else batch.series.shape[1]
-        return table._replace(
+        table = batch._replace(
             series=batch.series.where(has_table[:, None, None], 0.0),
             length=batch.length.where(has_table, steps),
+            available=available,
         )
+        return self._with_cells(table, torch.where(has_table[:, None], cells, self.absent))
 
     def _with_cells(self, batch: Batch, cells: Float[Tensor, "B N"]) -> Batch:
         numeric, category = table_of(cells, len(self.tabular_encoder.embed.offsets))
         return batch._replace(numeric=numeric, category=category)
 
     def _columns(self, table: Batch) -> Float[Tensor, "B L D"]:
-        return self.tabular_encoder(table, torch.ones_like(table.available[:, TABULAR]))
+        return self.tabular_encoder(table, table.available[:, TABULAR])
 
     def _read(self, available: Bool[Tensor, "B 2"]) -> Bool[Tensor, " B"]:
         """Whose image the table attends to."""
         return available[:, IMAGE] if self.native else torch.ones_like(available[:, IMAGE])
 
-    def _pretrain(self, image: Float[Tensor, "B I D"], table: Batch) -> Output:
+    def _pretrain(
+        self, image: Float[Tensor, "B I D"], table: Batch, available: Bool[Tensor, "B 2"]
+    ) -> Output:
         """Three pairs of each sample through the fusion, then its masked table with its image."""
         assert self.heads
-        cells, available = cells_of(table.numeric, table.category), table.available
-        B, N = cells.shape
-        paired, has_table = available.all(dim=1), available[:, TABULAR]
-        read = self._read(available)
-        uniform = self.heads.noise.uniform
-        chosen = choose_columns(uniform(B, (N,), _CORRUPTED), num_corrupted(N))
-        corrupted = corrupt(cells, has_table, chosen, uniform(B, (N,), _DONOR))
-        columns = self._columns(self._with_cells(table, corrupted))
+        B, paired, read = len(image), available.all(dim=1), self._read(available)
+        columns = self._columns(self._corrupted(table, available[:, TABULAR]))
         vectors = self.heads.image(image.mean(dim=1)), self.heads.tabular(columns[:, 0])
-        drawn = draw_negatives(*vectors, paired, uniform(B, (2,), _NEGATIVE), TEMPERATURE)
+        uniform = self.heads.noise.uniform(B, (2,), _NEGATIVE)
+        drawn = draw_negatives(*vectors, paired, uniform, TEMPERATURE)
         tables = torch.cat([columns, columns, global_rows(columns)[drawn[:, 0]]])
         images = torch.cat([image, global_rows(image)[drawn[:, 1]], image])
-        joint = self.fusion(tables, images, read.repeat(3))[:, 0]
-        matching = self.heads.matching(joint).view(3, B, 2).transpose(0, 1)
-        masked = choose_columns(uniform(B, (N,), _MASKED), num_masked(N))
-        hidden = self._with_cells(table, cells.masked_fill(masked, torch.nan))
-        rest = self.fusion(self._columns(hidden), image, read)
-        levels, numbers = self.heads.cells(rest)
-        found = Pretraining(*vectors, matching, levels, numbers, masked)
-        return Output(self.classifier(joint[:B]), found)
+        valid = valid_tokens(table)
+        joint = self.fusion(tables, images, read.repeat(3), _valid_of_three(valid, drawn[:, 0]))
+        matching = self.heads.matching(joint[:, 0]).view(3, B, 2).transpose(0, 1)
+        hidden, masked = self._masked(table)
+        rest = self.fusion(self._columns(hidden), image, read, valid)
+        levels, numbers, steps = self.heads.cells(rest)
+        found = Pretraining(*vectors, matching, levels, numbers, steps, masked)
+        return Output(self.classifier(joint[:B, 0]), found)
+
+    def _corrupted(self, table: Batch, has_table: Bool[Tensor, " B"]) -> Batch:
+        """With some places of each table as in another."""
+        assert self.heads
+        cells = cells_of(table.numeric, table.category)
+        (B, N), T = cells.shape, table.series.shape[1]
+        chosen, uniform = (
+            self.heads.noise.uniform(B, (N + T,), purpose) for purpose in (_CORRUPTED, _DONOR)
+        )
+        chosen = choose_columns(chosen, num_corrupted(N + T))
+        cells = corrupt(cells, has_table, chosen[:, :N], uniform[:, :N])
+        if T:
+            filled = filled_steps(table.series, table.length)
+            steps = corrupt_steps(table.series, filled, has_table, chosen[:, N:], uniform[:, N:])
+            table = table._replace(series=steps)
+        return self._with_cells(table, cells)
+
+    def _masked(self, table: Batch) -> tuple[Batch, Bool[Tensor, "B M"]]:
+        """With empty cells and steps in some places of each table, and which those are."""
+        assert self.heads
+        cells = cells_of(table.numeric, table.category)
+        (B, N), T = cells.shape, table.series.shape[1]
+        uniform = self.heads.noise.uniform(B, (N + T,), _MASKED)
+        masked = choose_columns(uniform, num_masked(N + T))
+        series = table.series.masked_fill(masked[:, N:, None], torch.nan)
+        hidden = self._with_cells(table, cells.masked_fill(masked[:, :N], torch.nan))
+        return hidden._replace(series=series), masked
 
     def losses(self, output: Output, batch: Batch) -> dict[str, Float[Tensor, ""]]:
         """The task's alone; in pre-training the mean of its three parts, which are reported."""
@@ -244,15 +276,17 @@ class Model(Method):
         several = global_sum(paired.sum()) > 1
         contrastive = contrastive_loss(found.image, found.tabular, paired, TEMPERATURE)
         matching = matching_loss(found.matching, paired & several)
-        reconstruction, masked = reconstruction_loss(
+        masked, valid = found.masked & batch.available[:, TABULAR, None], valid_tokens(batch)
+        reconstruction, any_masked = reconstruction_loss(
             found.levels,
             found.numbers,
             cells_of(batch.numeric, batch.category),
-            found.masked & batch.available[:, TABULAR, None],
+            masked if valid is None else masked & valid[:, 1:],
             self.tabular_encoder.embed.offsets,
+            None if valid is None else (found.steps, batch.series),
         )
         parts = torch.stack([contrastive, matching, reconstruction])
-        whole = mean_of_found(parts, torch.stack([several, several, masked]))
+        whole = mean_of_found(parts, torch.stack([several, several, any_masked]))
         return {**dict(zip(PARTS, parts.unbind(), strict=True)), "pretraining": whole}
 
     def weight(self, term: str) -> float:
@@ -341,29 +375,41 @@ class PretrainingHeads(nn.Module):
 
 
 class CellHeads(nn.Module):
-    """What a cell holds, told from its token: one map for all categorical columns, to the levels
-    of all, and one for all numbers."""
+    """What a cell or a step holds, told from its token: one map for all categorical columns, to the
+    levels of all, one for all numbers, and one for all steps, to their channels."""
 
     def __init__(self, schema: Schema, width: int) -> None:
         super().__init__()
-        self.num_categories = len(schema.category)
+        self.ends = [len(schema.category), len(schema.category) + len(schema.numeric)]
         num_levels = sum(len(levels) for levels in schema.category.values())
         self.levels = nn.Linear(width, num_levels) if num_levels else None
         self.number = nn.Linear(width, 1) if schema.numeric else None
+        self.step = nn.Linear(width, len(schema.series)) if schema.steps else None
         self.apply(initialise)
 
     def forward(
         self, tokens: Float[Tensor, "B L D"]
-    ) -> tuple[Float[Tensor, "B Fc K"], Float[Tensor, "B Fn"]]:
-        codes, numbers = tokens[:, 1:].tensor_split([self.num_categories], dim=1)
+    ) -> tuple[Float[Tensor, "B Fc K"], Float[Tensor, "B Fn"], Float[Tensor, "B T Fs"]]:
+        codes, numbers, steps = tokens[:, 1:].tensor_split(self.ends, dim=1)
         return (
             self.levels(codes) if self.levels else codes[..., :0],
             self.number(numbers).squeeze(2) if self.number else numbers[..., 0],
+            self.step(steps) if self.step else steps[..., :0],
         )
 
 
 def _projection(width: int) -> nn.Sequential:
     return nn.Sequential(nn.Linear(width, width), nn.ReLU(), nn.Linear(width, CONTRASTED))
+
+
+def _valid_of_three(
+    valid: Bool[Tensor, "B L"] | None, drawn: Int[Tensor, " B"]
+) -> Bool[Tensor, "B3 L"] | None:
+    """Which tokens of each sample's own table, twice, and of the table drawn for it are valid."""
+    if valid is None:
+        return None
+    other = global_rows(valid.float())[drawn].bool()
+    return torch.cat([valid, valid, other])
 
 
 def num_masked(columns: int) -> int:

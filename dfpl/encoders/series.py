@@ -15,10 +15,12 @@ from torch import Tensor, nn
 
 from dfpl.data.batch import Batch
 from dfpl.data.packed import Schema
+from dfpl.data.scenario import TABULAR
 
 
 class StepEmbedding(nn.Module):
-    """One token per step: W x_t + b + position_t; padding is not read."""
+    """One token per step: W x_t + b + position_t, and a vector for empty cells + position_t where
+    nothing is to be read."""
 
     def __init__(self, schema: Schema, width: int) -> None:
         super().__init__()
@@ -26,9 +28,14 @@ class StepEmbedding(nn.Module):
         self.position = nn.Embedding(schema.steps, width)
 
     def forward(
-        self, series: Float[Tensor, "B T Fs"], valid: Bool[Tensor, "B T"]
+        self,
+        series: Float[Tensor, "B T Fs"],
+        filled: Bool[Tensor, "B T"],
+        empty: Float[Tensor, " D"],
     ) -> Float[Tensor, "B T D"]:
-        return self.channels(series.where(valid[..., None], 0.0)) + self.position.weight
+        read = filled[..., None]
+        steps = torch.where(read, self.channels(series.where(read, 0.0)), empty)
+        return steps + self.position.weight
 
 
 def valid_steps(series: Float[Tensor, "B T Fs"], length: Int[Tensor, " B"]) -> Bool[Tensor, "B T"]:
@@ -36,12 +43,18 @@ def valid_steps(series: Float[Tensor, "B T Fs"], length: Int[Tensor, " B"]) -> B
     return torch.arange(series.shape[1], device=length.device) < length[:, None]
 
 
+def filled_steps(series: Float[Tensor, "B T Fs"], length: Int[Tensor, " B"]) -> Bool[Tensor, "B T"]:
+    """Which valid steps are not empty: an empty one is NaN in all channels."""
+    return valid_steps(series, length) & ~series.isnan().all(dim=2)
+
+
 def valid_tokens(batch: Batch) -> Bool[Tensor, "B L"] | None:
-    """Which tokens of the tabular encoder say something; None: all, for there is no padding."""
+    """Which tokens of the tabular encoder are no padding; None: all. An absent table has no step,
+    whatever `length` says."""
     if not batch.series.shape[1]:
         return None
     columns = 1 + batch.category.shape[1] + batch.numeric.shape[1]
-    valid = valid_steps(batch.series, batch.length)
+    valid = valid_steps(batch.series, batch.length.where(batch.available[:, TABULAR], 0))
     return torch.cat([valid.new_ones(len(valid), columns), valid], dim=1)
 
 
