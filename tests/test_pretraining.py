@@ -14,6 +14,7 @@ from dfpl.pretraining import (
     cells_of,
     choose_columns,
     corrupt,
+    corrupt_steps,
     draw_negatives,
     matching_loss,
     mean_of_found,
@@ -82,6 +83,42 @@ def test_a_corrupted_cell_may_come_from_any_table_and_each_on_its_own() -> None:
     counts = found.flatten().long().bincount(minlength=8)
     assert (counts - 500).abs().max() < 4 * (4000 * 7 / 64) ** 0.5
     assert (found[:, 0] != found[:, 1]).any()
+
+
+def test_a_corrupted_step_is_the_same_step_of_a_table_as_a_whole() -> None:
+    # two steps of two channels; of the third table the second step is padding, the last is absent
+    series = torch.tensor(
+        [[[1.0, 10], [2, 20]], [[3, 30], [4, 40]], [[5, 50], [nan, nan]], [[9, 9], [9, 9]]]
+    )
+    filled = torch.tensor([[True, True], [True, True], [True, False], [True, True]])
+    has_table = torch.tensor([True, True, True, False])
+    everything = torch.ones(4, 2, dtype=torch.bool)
+    for number, first_channel in {
+        0.1: [[1, 2], [1, 2], [1, -9], [1, 2]],
+        0.5: [[3, 4], [3, 4], [3, -9], [3, 4]],
+        0.9: [[5, 2], [5, 4], [5, -9], [5, 9]],  # the donor has no second step
+    }.items():
+        draws = torch.full((4, 2), number)
+        found = corrupt_steps(series, filled, has_table, everything, draws).nan_to_num(-9)
+        assert found[..., 0].tolist() == first_channel
+        changed = found != series.nan_to_num(-9)
+        assert torch.equal(found[..., 1] == 10 * found[..., 0], found[..., 1] > 9)
+        assert torch.equal(changed[..., 0], changed[..., 1])
+    nobody = torch.zeros(4, dtype=torch.bool)
+    for kept in (
+        corrupt_steps(series, filled, has_table, ~everything, draws),
+        corrupt_steps(series, filled, nobody, everything, draws),
+    ):
+        assert torch.equal(kept.nan_to_num(-9), series.nan_to_num(-9))
+
+
+def test_cells_and_steps_of_one_table_may_come_from_several() -> None:
+    series = torch.arange(3.0)[:, None, None].expand(3, 2, 1).contiguous()
+    everything = torch.ones(3, 2, dtype=torch.bool)
+    draws = torch.tensor([[0.1, 0.9], [0.5, 0.1], [0.9, 0.5]])
+    there = torch.ones(3, dtype=torch.bool)
+    found = corrupt_steps(series, everything, there, everything, draws)
+    assert found[..., 0].tolist() == [[0, 2], [1, 0], [2, 1]]
 
 
 def chances(image: np.ndarray, tabular: np.ndarray, temperature: float) -> np.ndarray:
@@ -169,6 +206,46 @@ def test_reconstruction_has_the_golden_values(columns: list[int], expected: floa
     # they are of log(p + 1e-8)
     assert found.item() == pytest.approx(expected, abs=2e-7)
     assert any_found == bool(columns)
+
+
+STEPS = (
+    torch.tensor([[[1.0, 1], [0, 0], [5, 5]], [[nan, nan], [2, 2], [0, 4]]]).double(),
+    torch.tensor([[[1.0, 3], [9, 9], [nan, nan]], [[9, 9], [2, 2], [3, 0]]]).double(),
+)
+"""Guessed and true ones. Masked are (0, 0): (0 + 4) / 2;  (0, 2), which is empty;  (1, 1): 0;
+(1, 2): (9 + 16) / 2. So the mean is 14.5 / 3."""
+MASKED_STEPS = torch.tensor([[True, False, True], [False, True, True]])
+
+
+@pytest.mark.parametrize(
+    ("columns", "expected"),
+    [
+        ([0, 1, 2, 3], (1.7707292 + 1.3913234 + 14.5 / 3) / 3),
+        ([2, 3], (1.3913234 + 14.5 / 3) / 2),
+        ([], 14.5 / 3),
+    ],
+)
+def test_masked_steps_are_a_third_kind_by_hand(columns: list[int], expected: float) -> None:
+    masked = torch.zeros_like(MASKED)
+    masked[:, columns] = MASKED[:, columns]
+    everywhere = torch.cat([masked, MASKED_STEPS], dim=1)
+    found, any_found = reconstruction_loss(*GOLDEN, everywhere, OFFSETS, STEPS)
+    assert found.item() == pytest.approx(expected, abs=2e-7) and any_found
+
+
+def test_steps_without_any_column_are_told_alone_and_teach_the_masked_ones_alone() -> None:
+    guess = STEPS[0].nan_to_num(7).requires_grad_()
+    nothing = torch.zeros(2, 0, 0), torch.zeros(2, 0), torch.zeros(2, 0)
+    no_offsets, steps = torch.zeros(0, dtype=torch.long), (guess, STEPS[1])
+    found, _ = reconstruction_loss(*nothing, MASKED_STEPS, no_offsets, steps)
+    assert found.item() == pytest.approx(14.5 / 3)
+    found.backward()
+    assert guess.grad is not None
+    # 2 (guess - true) / Fs / 3 masked steps
+    assert guess.grad[0, 0].tolist() == pytest.approx([0, -2 / 3])
+    assert guess.grad.any(dim=2).tolist() == [[True, False, False], [False, False, True]]
+    found, any_found = reconstruction_loss(*nothing, MASKED_STEPS & False, no_offsets, steps)
+    assert found == 0 and not any_found
 
 
 def test_reconstruction_teaches_the_masked_cells_alone() -> None:

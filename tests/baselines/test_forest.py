@@ -14,6 +14,7 @@ from dfpl.data.loader import Loader, Statistics, View
 from dfpl.data.packed import PackedDataset
 from dfpl.data.scenario import Scenario
 from dfpl.evaluate import logits_under_scenario
+from dfpl.forest import summary
 from dfpl.predict import TrainedModel
 from dfpl.storage import Storage
 from dfpl.train import Runtime, fit
@@ -141,6 +142,28 @@ def test_tables_of_one_kind_of_column_are_read() -> None:
     ):
         packed = replace(PACKED, schema=schema, **columns)
         assert np.isfinite(logits_of_test_rows(grown(packed, "random_forest"), packed)).all()
+
+
+def test_a_series_is_summed_up_by_its_valid_steps_by_hand() -> None:
+    nan = torch.nan
+    series = torch.tensor(
+        [[[1.0, 0], [4, 1], [-2, 1]], [[5, 1], [nan, nan], [9, 9]], [[7, 7], [7, 7], [7, 7]]]
+    )
+    found = summary(series, torch.tensor([3, 1, 0]))
+    # mean, least, largest and last of both channels
+    assert found[0].tolist() == pytest.approx([1, 2 / 3, -2, 0, 4, 1, -2, 1])
+    assert found[1].tolist() == [5, 1, 5, 1, 5, 1, 5, 1]
+    assert found[2].isnan().all()
+    assert summary(torch.zeros(2, 0, 0), torch.zeros(2, dtype=torch.long)).shape == (2, 0)
+
+
+def test_a_series_without_columns_is_learned_from() -> None:
+    packed = make_packed(120, kind="columns and series")
+    schema = packed.schema.with_values({"numeric": [], "category": {}})
+    nothing = {"numeric": packed.numeric[:, :0], "category": packed.category[:, :0]}
+    packed = replace(packed, schema=schema, **nothing)
+    logits = logits_of_test_rows(grown(packed, "random_forest", None), packed)
+    assert (logits.argmax(axis=1) == packed.label[packed.rows("test")]).mean() > 0.6
 
 
 def test_no_table_is_read_that_statistics_would_not_see(monkeypatch: pytest.MonkeyPatch) -> None:

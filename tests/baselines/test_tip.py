@@ -11,7 +11,7 @@ import test_method
 import test_one_pass
 import torch
 import workers
-from samples import MIXED, SCHEMA, SMALL, make_batch, make_packed, make_run, no_series
+from samples import KINDS, MIXED, SCHEMA, SMALL, make_batch, make_packed, make_run, no_series
 from torch import Tensor
 from torch.nn.functional import normalize
 
@@ -46,7 +46,8 @@ CONTRACT = {
     for name, test in inspect.getmembers(test_method, inspect.isfunction)
     if name.startswith("test_") and list(inspect.signature(test).parameters) == ["method"]
 }
-PACKED = make_packed(30)
+PACKED = {kind: make_packed(30, kind=kind) for kind in ("", *KINDS) if kind != "volumes"}
+SERIES = KINDS["series"]
 
 
 def make_model(schema: Any = SCHEMA, stage: int | None = None, **values: Any) -> Model:
@@ -284,9 +285,10 @@ def test_each_stage_trains_its_own_heads_and_the_network_whatever_came_before() 
 
 
 def test_a_run_is_pretrained_for_its_share_of_the_epochs() -> None:
-    run = make_run(PACKED, optim__epochs=4, optim__batch_size=8)
+    packed = PACKED[""]
+    run = make_run(packed, optim__epochs=4, optim__batch_size=8)
     method = {**make_model(pretraining=0.5).config.to_dict()}
-    rows = fit(RunConfig.from_dict({**run.to_dict(), "method": method}), PACKED, Runtime()).rows
+    rows = fit(RunConfig.from_dict({**run.to_dict(), "method": method}), packed, Runtime()).rows
     pretraining = {f"train/{name}" for name in (*PARTS, "pretraining")}
     for row in rows[:2]:
         assert pretraining <= row.keys() and "train/task" not in row
@@ -382,6 +384,71 @@ def test_the_objective_is_the_mean_of_the_terms_that_have_samples() -> None:
         assert all((terms[name] > 0) == (name in counted) for name in PARTS)
 
 
+def steps_of(inputs: tuple[Any, ...]) -> Tensor:
+    """The valid steps that the tabular encoder is given; -9 for an empty one."""
+    series, length = inputs[0].series, inputs[0].length
+    padding = torch.arange(series.shape[1]) >= length[:, None]
+    return series.nan_to_num(-9).masked_fill(padding[..., None], 0.0)
+
+
+@pytest.mark.parametrize("kind", ["series", "columns and series"])
+def test_steps_are_corrupted_and_masked_as_columns_are(kind: str) -> None:
+    schema = KINDS[kind].with_values({"steps": 12})
+    model, batch = pretrained(schema=schema), make_batch([(1, 1)] * 8, schema=schema)
+    corrupted, masked = inputs_of(model.tabular_encoder, lambda: model(batch))
+    clean, found = steps_of((batch,)), steps_of(corrupted)
+    changed = (found != clean).any(dim=2)
+    places = 12 + len(schema.numeric) + len(schema.category)
+    assert changed.any() and (changed.sum(dim=1) <= num_corrupted(places)).all()
+    for sample, step in changed.nonzero().tolist():
+        valid = [i for i in range(8) if step < batch.length[i]]
+        assert any(torch.equal(found[sample, step], clean[i, step]) for i in valid)
+    hidden = model(batch).pretraining.masked
+    assert (hidden.sum(dim=1) == num_masked(places)).all()
+    hidden = hidden[:, places - 12 :] & (torch.arange(12) < batch.length[:, None])
+    expected = clean.masked_fill(hidden[..., None], -9)
+    assert hidden.any() and torch.equal(steps_of(masked), expected)
+
+
+def test_the_fusion_is_told_the_valid_tokens_of_each_table_and_of_a_drawn_one() -> None:
+    model = pretrained(schema=SERIES)
+    batch = make_batch([(1, 1)] * 6, schema=SERIES)
+    valid = torch.arange(4) < batch.length[:, None]
+    assert batch.length.tolist() == [4, 3, 2, 4, 3, 2]
+    matched, rebuilt = inputs_of(model.fusion, lambda: model(batch))
+    own, _, drawn = matched[0].chunk(3)
+    taken = [next(j for j in range(6) if torch.equal(table, own[j])) for table in drawn]
+    assert torch.equal(rebuilt[3][:, 1:], valid) and rebuilt[3][:, 0].all()
+    assert torch.equal(matched[3][:, 1:], torch.cat([valid, valid, valid[taken]]))
+    assert (valid != valid[taken]).any()
+
+
+@torch.no_grad()
+def test_steps_are_told_from_their_own_tokens_by_one_map() -> None:
+    schema = KINDS["columns and series"]
+    model, tokens = pretrained(schema=schema), torch.randn(2, 9, 16)
+    assert model.heads is not None and model.heads.cells.step is not None
+    levels, numbers, steps = model.heads.cells(tokens)
+    assert levels.shape == (2, 2, 5) and numbers.shape == (2, 2)
+    step = model.heads.cells.step
+    torch.testing.assert_close(steps, tokens[:, 5:] @ step.weight.T + step.bias)
+
+
+def test_what_steps_hold_is_learned_from_the_others_and_the_image() -> None:
+    """They are all alike, and the image is as bright."""
+    model, batch = pretrained(schema=SERIES), make_batch([(1, 1)] * 8, schema=SERIES)
+    number = torch.linspace(-2, 2, 8)
+    batch = batch._replace(
+        image=number[:, None, None, None] + 0.1 * batch.image,
+        series=number[:, None, None].expand(8, 4, 2),
+        length=torch.full((8,), 4),
+    )
+    stepper = Stepper(model, OptimConfig(), Compute())
+    steps = [stepper.step(batch, 3e-3) for _ in range(80)]
+    values = torch.stack([terms["reconstruction"].detach() for terms in steps])
+    assert values[:5].mean() > 1 and values[-10:].mean() < 0.3 * values[:10].mean()
+
+
 def test_each_step_draws_anew_and_repeats_itself() -> None:
     model, batch = pretrained(), make_batch(MIXED)
     first, again = model(batch).pretraining, model(batch).pretraining
@@ -407,9 +474,11 @@ def test_pretraining_learns_to_tell_pairs_apart() -> None:
     assert likeness.diagonal().mean() > likeness.mean() + 0.05
 
 
-def test_pretraining_in_bfloat16_has_finite_losses_in_float32() -> None:
-    stepper = Stepper(pretrained(), OptimConfig(), Compute(precision="bfloat16"))
-    terms = stepper.step(make_batch(MIXED), 1e-3)
+@pytest.mark.parametrize("schema", [SCHEMA, SERIES], ids=["columns", "series"])
+def test_pretraining_in_bfloat16_has_finite_losses_in_float32(schema: Schema) -> None:
+    model = pretrained(schema=schema)
+    stepper = Stepper(model, OptimConfig(), Compute(precision="bfloat16"))
+    terms = stepper.step(make_batch(MIXED, schema=schema), 1e-3)
     assert all(term.isfinite() and term.dtype == torch.float32 for term in terms.values())
 
 
@@ -447,24 +516,27 @@ def exact(method: torch.nn.Module) -> torch.nn.Module:
 
     def in_float64(_: Any, inputs: Any) -> Any:
         batch = inputs[0]
-        return (batch._replace(image=batch.image.double(), numeric=batch.numeric.double()),)
+        parts = {name: getattr(batch, name).double() for name in ("image", "numeric", "series")}
+        return (batch._replace(**parts),)
 
     method.double().register_forward_pre_hook(in_float64)
     return workers.together(method) if world_size() > 1 else method
 
 
-def train(variant: str) -> list[dict[str, Any]]:
+def train(variant: str, kind: str) -> list[dict[str, Any]]:
     """The rows of a short training in two stages, in which some batches lack a kind of sample."""
-    run = make_run(PACKED, optim__epochs=3, optim__batch_size=7)
+    packed = PACKED[kind]
+    run = make_run(packed, optim__epochs=3, optim__batch_size=7)
     method = make_model(variant=variant, pretraining=0.6).config.to_dict()
     rows = fit(
-        RunConfig.from_dict({**run.to_dict(), "method": method}), PACKED, Runtime(wrap=exact)
+        RunConfig.from_dict({**run.to_dict(), "method": method}), packed, Runtime(wrap=exact)
     ).rows
     return [{k: v for k, v in row.items() if k != "seconds"} for row in rows]
 
 
 def worker(me: int, folder: Path) -> None:
-    torch.save({variant: train(variant) for variant in VARIANTS}, folder / f"{me}.pt")
+    found = {(variant, kind): train(variant, kind) for variant in VARIANTS for kind in PACKED}
+    torch.save(found, folder / f"{me}.pt")
 
 
 @pytest.fixture(scope="module")
@@ -474,12 +546,15 @@ def everyone(tmp_path_factory: Any) -> Iterator[list[Any]]:
     yield [torch.load(folder / f"{me}.pt") for me in range(2)]
 
 
+@pytest.mark.parametrize("kind", PACKED, ids=lambda kind: kind or "columns")
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_workers_pretrain_to_the_numbers_of_one_process(everyone: list[Any], variant: str) -> None:
-    alone = train(variant)
+def test_workers_pretrain_to_the_numbers_of_one_process(
+    everyone: list[Any], variant: str, kind: str
+) -> None:
+    alone = train(variant, kind)
     assert [("train/task" in row) for row in alone] == [False, False, True]
     for found in everyone:
-        for row, expected in zip(found[variant], alone, strict=True):
+        for row, expected in zip(found[variant, kind], alone, strict=True):
             assert row == pytest.approx(expected, rel=1e-8, abs=1e-8, nan_ok=True)
 
 
