@@ -8,6 +8,7 @@ import errno
 import io
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -414,9 +415,11 @@ def test_a_driver_of_another_machine_blocks_while_it_is_heard_of(
     first._write(drives=True)
     threading.Thread(target=first.keep, daemon=True).start()
     second = Hold(Storage(tmp_path), said.append, print)
-    with pytest.raises(ConfigError, match=r"process \d+ on node-7, heard of 0 s ago"):
+    with pytest.raises(ConfigError, match=r"process \d+ on node-7, heard of \d s ago"):
         second.take()
-    assert "on node-7 drove this study, and was heard of 0 s ago; waiting up to 1 s" in said[0]
+    assert re.search(
+        "on node-7 drove this study, and was heard of . s ago; waiting up to 1 s", said[0]
+    )
     first.over.set()
 
 
