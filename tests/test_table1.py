@@ -22,9 +22,9 @@ from dfpl.data.scenario import NINE, Scenario
 from dfpl.fields import ConfigError
 from dfpl.method import load, names
 from dfpl.storage import Storage
+from dfpl.study.comparison import Options, plan_of, runs
 from dfpl.study.records import RecordStore
 from dfpl.study.suggestion import Suggestion
-from studies.table1 import Options, plan_of, runs
 
 BASE = make_run(make_packed())
 
@@ -137,9 +137,9 @@ def test_searches_on_other_data_or_by_another_metric_are_refused(tmp_path: Path)
 
 def test_the_settings_are_those_of_the_data(tmp_path: Path) -> None:
     save_packed(tmp_path / "own")
-    assert plan_of([]).source == plan_of(["--data", "/raw/dvm"]).source == "dvm"
-    assert plan_of(["--table=my.csv"]).source == "table"
-    assert plan_of(["--epochs", "2", f"--data={tmp_path / 'own'}"]).source == "table"
+    assert plan_of("s", []).source == plan_of("s", ["--data", "/raw/dvm"]).source == "dvm"
+    assert plan_of("s", ["--table=my.csv"]).source == "table"
+    assert plan_of("s", ["--epochs", "2", f"--data={tmp_path / 'own'}"]).source == "table"
 
 
 def test_the_study_reads_its_own_options_and_adds_the_seeds(
@@ -158,7 +158,7 @@ def test_the_study_reads_its_own_options_and_adds_the_seeds(
     arguments = [f"--data={tmp_path / 'data'}", f"--storage={tmp_path}", "--seeds=2"]
     chosen = ["--methods=dfpl,im_fuse", "--scenarios=both-50", "--method.width=16"]
     monkeypatch.setattr(sys, "argv", ["table1", *arguments, *chosen])
-    study.sweep_main(plan_of(sys.argv[1:]), runs, "analysis.table1", Options())
+    study.sweep_main(plan_of("table1", sys.argv[1:]), runs, "analysis.table1", Options())
     assert [(run.method.name, run.seed) for run in listed] == [
         *(("dfpl", 0), ("dfpl", 1)),
         *(("im_fuse", 0), ("im_fuse", 1)),
