@@ -23,7 +23,7 @@ run: install
 
 # two processes; tests/conftest.py says which tests stay together
 test: install
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2
 
 lint: install
 	$(BIN)/ruff check .

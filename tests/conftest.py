@@ -3,29 +3,44 @@ processes share the tests (`make test`), which of them stay together."""
 
 import os
 import sys
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-SHARED = Path(__file__).parents[1].parent / "shared"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)  # for the fixtures of a module, too, which come before that of a test
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in the same hook
+@cache
+def together(file: str) -> str:
+    """The tests that one process takes: those of a file, as they share fixtures, and those of all
+    files with Ray, so that clusters, their ports and what is timed come one after another."""
+    return "ray" if "pytest.mark.ray" in (ROOT / file).read_text() else file
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """The tests with Ray are for one process, so that clusters and what is timed come one after
-    another; they take longest and come first. A file stays together, as its tests share fixtures,
-    where its tests name no other groups."""
-    if not hasattr(config, "workerinput"):
-        return
-    items.sort(key=lambda item: item.get_closest_marker("ray") is None)
-    for item in items:
-        group = "ray" if item.get_closest_marker("ray") else item.nodeid.split("::")[0]
-        if group == "ray" or not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(group))
+    """Where processes share the tests, those with Ray, which take longest, come first."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: together(item.nodeid.split("::")[0]) != "ray")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """In place of --dist loadgroup, whose groups xdist 3.8 loses under pytest 9.2."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Together(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return together(nodeid.split("::")[0])
+
+    config.option.loadscopereorder = False  # else the files with most tests come first
+    return Together(config, log)
 
 
 @pytest.fixture(autouse=True)
