@@ -134,6 +134,18 @@ def test_a_natively_missing_table_is_one_of_empty_cells() -> None:
     assert seen[0].isnan().all() and not seen[1].any()
 
 
+@pytest.mark.parametrize(("variant", "steps"), [("zero", 4), ("native", 0)])
+@torch.no_grad()
+def test_a_missing_series_is_all_steps_of_zeros_or_natively_none(variant: str, steps: int) -> None:
+    model = make_model(SERIES, variant=variant).eval()
+    image = make_batch([(1, 0)], schema=SERIES)
+    given = {"series": torch.zeros(1, 4, 2), "available": torch.ones(1, 2).bool()}
+    expected = model(image).logits
+    for length in range(5):
+        other = model(image._replace(length=torch.tensor([length]), **given)).logits
+        assert torch.equal(other, expected) == (length == steps)
+
+
 @torch.no_grad()
 def test_a_natively_missing_image_is_neither_encoded_nor_attended_to() -> None:
     model, batch = make_model(variant="native").eval(), make_batch([(1, 1), (0, 1), (1, 0)])
