@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 ROOT = Path(__file__).parents[1]
 SHARED = ROOT.parent / "shared"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's 15 starves where the others are busy
 torch.set_num_threads(1)  # for the fixtures of a module, too, which come before that of a test
 
 

@@ -35,6 +35,7 @@ def command(data: Path, runs: Path, *options: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     own = {name: v for name, v in os.environ.items() if not name.startswith(("RAY_", "COV_"))}
+    own["RAY_worker_niceness"] = os.environ["RAY_worker_niceness"]
     return {**own, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
 
 
