@@ -35,8 +35,8 @@ def command(data: Path, runs: Path, *options: str) -> list[str]:
 
 def environment() -> dict[str, str]:
     own = {name: v for name, v in os.environ.items() if not name.startswith(("RAY_", "COV_"))}
-    own["RAY_worker_niceness"] = os.environ["RAY_worker_niceness"]
-    return {**own, "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1"}
+    ours = {"RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "OMP_NUM_THREADS": "1"}
+    return {**own, **ours}
 
 
 def run(arguments: list[str], variables: dict[str, str] | None = None, ends_with: int = 0) -> str:
