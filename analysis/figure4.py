@@ -2,7 +2,7 @@
 
 Run       python -m analysis.figure4 RUN_DIR
 Reads     the records and predictions of any list of runs that has some in --trained; nothing is
-          trained for it. To make them: python studies/table1.py --scenarios both-50
+          trained for it. studies/figure4.py and studies/table1.py make such runs
 Makes     figure4.svg, .png and .csv in RUN_DIR or in --out: one panel per pattern, over the rate in
           the test; each point the mean over seeds on the test split, with a 95 % interval (mask
           draws, bootstrap over groups, for the seeds given)

@@ -29,6 +29,7 @@ from dfpl.study.comparison import runs as compared
 from dfpl.study.plan import parse
 from dfpl.study.records import RecordStore
 from studies import figure3 as study3
+from studies import figure4 as study4
 from studies import sensitivity as varied
 
 BASE = make_run(make_packed())
@@ -115,6 +116,13 @@ def test_sensitivity_changes_one_hyperparameter_at_a_time() -> None:
         "omega": [0.01, 1.0],
     }
     assert len({run.run_id for run in others}) == len(others)
+
+
+def test_figure_4_has_the_runs_of_table_1_in_its_scenario() -> None:
+    found = compared(BASE, study4.Options(methods="dfpl,tip"))
+    assert {str(run.scenario) for run in found} == {figure4.TRAINED}
+    table = compared(BASE, comparison.Options(methods="dfpl,tip"))
+    assert {run.run_id for run in found} < {run.run_id for run in table}
 
 
 @pytest.mark.parametrize(
