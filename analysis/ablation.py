@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import Runs
+from analysis.comparison import Runs, Scores
 from analysis.statistics import holm
 from analysis.table1 import PAPER_METRICS, scenarios_of
 from dfpl.ablation import Ablation, Row
@@ -92,7 +92,7 @@ def runs_by_scenario(store: RecordStore, table: Ablation, base: Values) -> Found
     of_row: dict[str, list[Record]] = {}
     for row in table.rows:
         wanted = {**base, **row.values}
-        of_row[_key(row.group, row.name)] = [r for r, values in records if values == wanted]
+        of_row[key_of(row.group, row.name)] = [r for r, values in records if values == wanted]
     scenarios = scenarios_of([record for own in of_row.values() for record in own])
     if not scenarios:
         raise ConfigError(
@@ -105,7 +105,8 @@ def runs_by_scenario(store: RecordStore, table: Ablation, base: Values) -> Found
     return found
 
 
-def _key(group: str, name: str) -> str:
+def key_of(group: str, name: str) -> str:
+    """Names a row of a table."""
     return f"{group}/{name}"
 
 
@@ -126,6 +127,21 @@ def lines_of_scenario(
     metric: Metric,
 ) -> Iterator[dict[str, Any]]:
     """All rows of the table with their scores, each against the row that it is compared with."""
+    of_row, size = scores_of_rows(store, found, masks, metric)
+    for row in table.rows:
+        runs = found.get(key_of(row.group, row.name))
+        yield {
+            **line_of(row, of_row),
+            "n": size,
+            "reason": runs.reason if runs else "not there",
+        }
+
+
+def scores_of_rows(
+    store: RecordStore, found: dict[str, Runs], masks: Scenario, metric: Metric
+) -> tuple[dict[str, Scores], int]:
+    """Per row and seed the test score and those of its resamples, the same resamples for all; and
+    the number of test samples."""
     ids = list(
         dict.fromkeys(r.run_id for runs in found.values() for r in runs.of_seed.values())
     )  # a run that stands in two rows is read once
@@ -143,20 +159,14 @@ def lines_of_scenario(
         key: {seed: scores[record.run_id] for seed, record in runs.of_seed.items()}
         for key, runs in found.items()
     }
-    for row in table.rows:
-        runs = found.get(_key(row.group, row.name))
-        yield {
-            **line_of(row, of_row),
-            "n": max(sizes, default=0),
-            "reason": runs.reason if runs else "not there",
-        }
+    return of_row, max(sizes, default=0)
 
 
-def line_of(row: Row, scores: dict[str, dict[int, Any]]) -> dict[str, Any]:
+def line_of(row: Row, scores: dict[str, Scores]) -> dict[str, Any]:
     """The mean over seeds of a row; how much more that is than the other's on the seeds that both
     have."""
-    own = scores.get(_key(row.group, row.name), {})
-    other = scores.get(_key(row.group, row.against), {})
+    own = scores.get(key_of(row.group, row.name), {})
+    other = scores.get(key_of(row.group, row.against), {})
     score = estimate(np.mean(list(own.values()), axis=0)) if own else Estimate(*[np.nan] * 3)
     common = sorted(own.keys() & other.keys())
     line = {
