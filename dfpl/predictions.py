@@ -106,11 +106,8 @@ class Predictions:
         """The same with ids and groups replaced by hashes with a salt that nobody keeps: rows of
         one group stay together, and nothing leads back to a person. A scenario drawn by such ids
         hides other samples."""
-        salt = secrets.token_bytes(32)
         columns = {name: getattr(self, name) for name in PER_ROW}
-        for name in ("ids", "groups"):
-            hashed = [_hashed(text, salt) for text in columns[name].tolist()]
-            columns[name] = np.array(hashed, dtype=object)
+        columns["ids"], columns["groups"] = hashed(self.ids, self.groups)
         return self._with(columns, dict(self.logits))
 
     def _with(self, columns: dict[str, Any], logits: dict[str, Any]) -> "Predictions":
@@ -122,10 +119,10 @@ class Predictions:
             "id": pa.array(self.ids.tolist(), pa.string()),
             "group": pa.array(self.groups.tolist(), pa.string()),
             "split": pa.array(self.split.tolist(), pa.string()),
-            "label": pa.array(self.label) if self.label.ndim == 1 else _lists(self.label),
+            "label": pa.array(self.label) if self.label.ndim == 1 else lists(self.label),
             "has_image": pa.array(self.present[:, IMAGE]),
             "has_table": pa.array(self.present[:, TABULAR]),
-            **{f"logits_{state}": _lists(self.logits[state]) for state in STATES},
+            **{f"logits_{state}": lists(self.logits[state]) for state in STATES},
         }
         facts = {"format": FORMAT, "task": self.task, "class_names": list(self.class_names)}
         table = pa.table(columns).replace_schema_metadata({"dfpl": json.dumps(facts)})
@@ -146,12 +143,12 @@ class Predictions:
                 f"the predictions have format {found}, this version reads {FORMAT}"
             )
         return cls(
-            ids=_strings(table, "id"),
-            groups=_strings(table, "group"),
-            split=_strings(table, "split"),
-            label=_array(table, "label"),
-            present=np.stack([_array(table, "has_image"), _array(table, "has_table")], axis=1),
-            logits={state: _array(table, f"logits_{state}") for state in STATES},
+            ids=strings_of(table, "id"),
+            groups=strings_of(table, "group"),
+            split=strings_of(table, "split"),
+            label=array_of(table, "label"),
+            present=np.stack([array_of(table, "has_image"), array_of(table, "has_table")], axis=1),
+            logits={state: array_of(table, f"logits_{state}") for state in STATES},
             class_names=tuple(facts["class_names"]),
             task=facts["task"],
         )
@@ -197,8 +194,15 @@ def correct(logits: Float[np.ndarray, "N C"], label: Label) -> Bool[np.ndarray, 
     return (logits > 0) == (label > 0.5)
 
 
-def _hashed(text: str, salt: bytes) -> str:
-    return hashlib.blake2b(text.encode(), key=salt, digest_size=12).hexdigest()
+def hashed(*columns: Shaped[np.ndarray, " N"]) -> list[Shaped[np.ndarray, " N"]]:
+    """The names of each column replaced by hashes, all with one salt that nobody keeps: what was
+    equal stays so, and nothing leads back to a name."""
+    salt = secrets.token_bytes(32)
+
+    def of(text: str) -> str:
+        return hashlib.blake2b(text.encode(), key=salt, digest_size=12).hexdigest()
+
+    return [np.array([of(text) for text in own.tolist()], dtype=object) for own in columns]
 
 
 def _problems(predictions: Predictions) -> Iterator[str]:
@@ -242,16 +246,18 @@ def _label_problems(label: np.ndarray, N: int, C: int, task: Task) -> Iterator[s
         yield f"label lies in [{label.min()}, {label.max()}], there are {C} classes"
 
 
-def _lists(matrix: Float[np.ndarray, "N C"]) -> pa.FixedSizeListArray:
-    flat = pa.array(np.ascontiguousarray(matrix, dtype=np.float32).reshape(-1))
+def lists(matrix: Float[np.ndarray, "N C"]) -> pa.FixedSizeListArray:
+    """A column of fixed-size lists: one for each row of a matrix."""
+    flat = pa.array(np.ascontiguousarray(matrix).reshape(-1))
     return pa.FixedSizeListArray.from_arrays(flat, matrix.shape[1])
 
 
-def _strings(table: pa.Table, name: str) -> np.ndarray:
+def strings_of(table: pa.Table, name: str) -> np.ndarray:
+    """A column of strings."""
     return np.array(table[name].to_pylist(), dtype=object)
 
 
-def _array(table: pa.Table, name: str) -> np.ndarray:
+def array_of(table: pa.Table, name: str) -> np.ndarray:
     """A column of numbers, or of fixed-size lists of numbers as a matrix."""
     column: Any = table[name].combine_chunks()
     if pa.types.is_fixed_size_list(column.type):
