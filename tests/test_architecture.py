@@ -17,6 +17,7 @@ FORBIDDEN = {
 WITH_TORCH = {"loader", "augment", "batch"}  # of dfpl/data
 WITHOUT_TORCH = [
     *("fields", "compute", "config", "metrics", "predictions", "storage", "intervals", "probe"),
+    "smallest",
     "study/records",
     *(
         path.relative_to(ROOT / "dfpl").with_suffix("").as_posix()

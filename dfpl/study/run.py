@@ -20,6 +20,7 @@ from dfpl.data.scenario import Scenario, parse_scenarios
 from dfpl.fields import ConfigError, SearchSpace, flatten
 from dfpl.memory import estimate
 from dfpl.method import load as load_method
+from dfpl.smallest import told
 from dfpl.storage import StorageError
 from dfpl.study.best import export, table
 from dfpl.study.closing import open_again
@@ -139,10 +140,12 @@ def _launch(ready: Prepared, facts: dict[str, Any]) -> Launch:
         options.hung_after_s,
     )
     packed = ready.packed
+    groups = packed.sample["group"].to_numpy()
     console.print(
         f"data      {ready.data} ({len(packed)} samples, {packed.schema.num_classes} classes)\n"
         f"study     {ready.root}\nresources {resources}\n"
-        f"memory    {memory.result()}"
+        f"memory    {memory.result()}\n"
+        f"test      {told(groups[packed.rows('test')], packed.schema.task)}"
     )
     return Launch(
         store=store,
