@@ -7,7 +7,7 @@ t_specific^tabular, p_specific^tabular. With one scale, its three rows.
 from typing import Literal
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from dfpl.blocks import CrossAttention
@@ -17,6 +17,8 @@ from dfpl.prototypes import Branch, Side
 Scale = Literal["both", "global", "prototype"]
 Fusion = Literal["cma", "concat", "add"]
 ROWS = {"both": 6, "global": 3, "prototype": 3}
+NAMES = {"both": ("global", "prototypes"), "global": ("global",), "prototype": ("prototypes",)}
+"""Of the scales, in order."""
 
 
 def gather_evidence(
@@ -40,6 +42,12 @@ def gather_evidence(
             rows.append(row.where(present[:, None], 0.0))
             visible.append(present)
     return torch.stack(rows, dim=1), torch.stack(visible, dim=1)
+
+
+def names_of_rows(scale: Scale) -> tuple[str, ...]:
+    """What each row of the evidence is, in order."""
+    branches = ("image specific", "shared", "tabular specific")
+    return tuple(f"{branch} {name}" for branch in branches for name in NAMES[scale])
 
 
 def _scales(branch: Branch, scale: Scale) -> list[Float[Tensor, "B D"]]:
@@ -81,6 +89,19 @@ class ClassAwareAggregation(nn.Module):
         attention = self.attention.weights(self.queries, evidence, visible)  # (B, C, R)
         read = self.weight @ self.attention.value.weight  # (C, D)
         return (attention * (read @ evidence.mT)).sum(dim=-1) + self.bias, attention
+
+    def found_by(
+        self,
+        attention: Float[Tensor, "B C R"],
+        evidence: Float[Tensor, "B R D"],
+        classes: Int[Tensor, " B"],
+    ) -> Float[Tensor, "B D"]:
+        """What the query of one class of each sample found: the row z_c of Z in Eq. 11.
+
+        z_c = W_v sum_r a_cr H_r,   logit_c = w_c . z_c + b_c
+        """
+        own = attention.take_along_dim(classes[:, None, None], dim=1)  # (B, 1, R)
+        return self.attention.value((own @ evidence)[:, 0])
 
 
 class PlainFusion(nn.Module):

@@ -154,6 +154,7 @@ def evaluate(
     draws: int = 100,
     factors: str = "",
     out: str = "",
+    save_representations: str = "",
     device: Literal["auto", "cpu", "cuda"] = "auto",
 ) -> None:
     """Score a model under missing-rate scenarios and in each state, with 95 % intervals.
@@ -172,12 +173,16 @@ def evaluate(
             the train split, read each true factor from shared and specific representations.
         out: Write the predictions (logits in the three states) to this Parquet file; of MIMIC and
             ADNI with salted hashes in place of ids.
+        save_representations: Write what each row is classified from, in the three states, to this
+            Parquet file, for Figures 5 and 6: probabilities, attention, and a vector (where each
+            class has its own, that of the predicted class).
         device: Where to compute.
     """
     from dfpl.data.loader import Loader, View
     from dfpl.data.packed import PackedDataset
     from dfpl.data.scenario import parse_scenarios
     from dfpl.evaluate import predict_split, represent
+    from dfpl.evaluate import save_representations as save
     from dfpl.predict import TrainedModel, classes_table, scores_tables
     from dfpl.probe import Factors, probe, probe_report
     from dfpl.storage import Storage
@@ -188,6 +193,10 @@ def evaluate(
     trained.refuse_other_data(packed)
     view = View.of(packed, split)
     loader = Loader(view, trained.statistics, trained.run.optim.batch_size, where)
+    if save_representations:
+        path = Path(save_representations).expanduser()
+        num_rows = save(path, trained.run, trained.method, loader, split)
+        _console().print(f"wrote what {num_rows} rows are classified from to {path}")
     found = predict_split(trained.method, loader, split)
     probes: list[Group] = []
     if factors:

@@ -1,18 +1,23 @@
 """One pass over the rows: logits under a scenario, or in all three states, or representations."""
 
 from collections import defaultdict
+from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32
+from jaxtyping import Bool, Float, Float32
 
+from dfpl.config import RunConfig
+from dfpl.data.batch import Batch
 from dfpl.data.loader import Loader
 from dfpl.data.packed import Split
 from dfpl.distributed import gather_objects, rank, world_size
 from dfpl.fields import ConfigError
-from dfpl.method import MODALITIES, STATES, Method, load, names
-from dfpl.predictions import Predictions
+from dfpl.method import MODALITIES, STATES, Method, Readout, load, names
+from dfpl.metrics import probabilities
+from dfpl.predictions import Predictions, Task, hashed
 from dfpl.probe import Represented
+from dfpl.representations import Facts, Part, Shown, write
 
 
 @torch.no_grad()
@@ -100,6 +105,68 @@ def represent(method: Method, loader: Loader, split: Split) -> Represented:
         groups=sample["group"].to_numpy(dtype=object),
         vectors={name: vectors[complete] for name, vectors in found.items()},
     )
+
+
+@torch.no_grad()
+def save_representations(
+    path: Path, run: RunConfig, method: Method, loader: Loader, split: Split
+) -> int:
+    """Write what the logits of each row are read from, in each state; returns how many rows.
+
+    Of private data ids are hashed. For one process. Raises ConfigError where the method reads its
+    logits from no vector.
+    """
+    method.eval()
+    schema = loader.view.packed.schema
+    sample = loader.view.packed.sample.iloc[loader.view.rows]
+    ids, groups = (sample[name].to_numpy(dtype=object) for name in ("id", "group"))
+    if schema.private:
+        ids, groups = hashed(ids, groups)
+    label = loader.view.packed.label[loader.view.rows]
+    facts = Facts(
+        method=run.method.name,
+        run_id=run.run_id,
+        scenario=str(run.scenario),
+        dataset=schema.name,
+        data_hash=schema.content_hash,
+        split=split,
+        task=schema.task,
+        class_names=schema.class_names,
+        rows=list(method.attended()),
+    )
+    parts = (
+        Part(ids[at], groups[at], label[at], _shown_in_states(method, batch, schema.task))
+        for at, batch in loader.in_order()
+    )
+    return write(path, facts, parts)
+
+
+def _shown_in_states(method: Method, batch: Batch, task: Task) -> dict[str, Shown]:
+    """What the logits are read from in each state; NaN for samples that cannot be in it."""
+    shown = {}
+    for state, needs in STATES.items():
+        needed = torch.tensor(needs, device=batch.available.device)
+        left = batch.available & needed
+        found = method.readout(batch._replace(available=left))
+        if found is None:
+            name = type(method).__module__.rpartition(".")[2]
+            raise ConfigError(
+                f"{name} reads its logits from no vector of a sample, so that there is nothing to "
+                "save; evaluate it without --save-representations"
+            )
+        shown[state] = _shown(found, (left == needed).all(dim=1).cpu().numpy(), task)
+    return shown
+
+
+def _shown(found: Readout, possible: Bool[np.ndarray, " B"], task: Task) -> Shown:
+    logits, vectors = (x.float().cpu().numpy() for x in (found.logits, found.vectors))
+    chances = np.full_like(logits, np.nan)
+    chances[possible] = probabilities(logits[possible], task)
+    vectors = np.where(possible[:, None], vectors, np.float32(np.nan))
+    if found.attention is None:
+        return Shown(chances, vectors, None)
+    attention = found.attention.half().cpu().numpy()
+    return Shown(chances, vectors, np.where(possible[:, None, None], attention, np.float16(np.nan)))
 
 
 def _assemble(parts: list[tuple[np.ndarray, np.ndarray]], num_rows: int) -> np.ndarray:

@@ -5,7 +5,7 @@ import pkgutil
 from abc import ABC, abstractmethod
 from math import inf
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,19 @@ STATES = {"both": (True, True), "image": (True, False), "tabular": (False, True)
 """The three states of a sample, by what is available: (image, table)."""
 MODALITIES = ("image", "tabular")
 """The names of the columns of availability."""
+
+
+class Readout(NamedTuple):
+    """What a method reads the logits of each sample from."""
+
+    logits: Float[Tensor, "B C"]
+    vectors: Float[Tensor, "B E"]
+    """What the last linear map reads: one vector for all classes or, where each class has its own,
+    that of the class with the largest logit. Never that of the true class: a vector chosen by the
+    label would tell the label, whatever the method has learned."""
+    attention: Float[Tensor, "B C R"] | None = None
+    """Where each class has a vector of its own: the weights with which it mixes the R
+    representations of `Method.attended`; exactly 0 for those that are absent, 1 in sum."""
 
 
 class Method(nn.Module, ABC):
@@ -87,6 +100,34 @@ class Method(nn.Module, ABC):
         the modality its vector means nothing; `representations_of` puts NaN there.
         """
         return {}
+
+    def final_layer(self) -> nn.Module | None:
+        """The linear map whose input is one vector for all classes of a sample, from which it makes
+        the logits in evaluation; None: there is no such map."""
+        return None
+
+    def attended(self) -> tuple[str, ...]:
+        """Names of the R representations that each class mixes by attention, in order; first the
+        modality where it is of one alone. Empty: no class has a vector of its own."""
+        return ()
+
+    def readout(self, batch: Batch) -> Readout | None:
+        """What the logits are read from, with what is available in `batch`; None: nothing that is
+        one vector, as where several classifiers vote. Only in evaluation.
+
+        By default what `final_layer` reads. A method with a vector for each class overrides it.
+        """
+        layer = self.final_layer()
+        if layer is None:
+            return None
+        read: list[Tensor] = []
+        watch = layer.register_forward_pre_hook(lambda _, given: read.append(given[0]))
+        try:
+            logits = self(batch).logits
+        finally:
+            watch.remove()
+        [vectors] = read
+        return Readout(logits, vectors)
 
     def after_step(self) -> None:
         """Run after each optimiser step, for instance to move an averaged teacher."""

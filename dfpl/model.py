@@ -24,6 +24,7 @@ from dfpl.aggregation import (
     PlainFusion,
     Scale,
     gather_evidence,
+    names_of_rows,
 )
 from dfpl.alignment import (
     ClassPrototypeKind,
@@ -43,7 +44,7 @@ from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder, check_heads
 from dfpl.fields import ConfigError, FloatRange, IntRange
 from dfpl.losses import mean_over, one_hot, task_loss
-from dfpl.method import MODALITIES, STATES, Method
+from dfpl.method import MODALITIES, STATES, Method, Readout
 from dfpl.prototypes import (
     Branch,
     Divergence,
@@ -209,6 +210,22 @@ class Model(Method):
                 if self.config.prototypes:
                     found[f"{modality} {name} prototypes"] = branch.prototype_mean
         return found
+
+    def final_layer(self) -> nn.Module | None:
+        """Without CMA, what is fused is one vector."""
+        return self.aggregation.classify if isinstance(self.aggregation, PlainFusion) else None
+
+    def readout(self, batch: Batch) -> Readout | None:
+        """With CMA, what the query of the predicted class found."""
+        if isinstance(self.aggregation, PlainFusion):
+            return super().readout(batch)
+        found = self(batch)
+        of_class = (found.attention, found.evidence, found.logits.argmax(dim=1))
+        vectors = self.aggregation.found_by(*of_class)
+        return Readout(found.logits, vectors, found.attention)
+
+    def attended(self) -> tuple[str, ...]:
+        return names_of_rows(self.config.scale) if self.config.fusion == "cma" else ()
 
     def _encode(self, batch: Batch) -> tuple[Side, Side]:
         has_image, has_table = batch.available[:, IMAGE], batch.available[:, TABULAR]

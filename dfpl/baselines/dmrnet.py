@@ -114,6 +114,9 @@ class Model(Method):
         self.watch.see(batch.available)
         return self._decide(features, self._dropped(batch.available))
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, the rest three times: features do not see the other modality."""
         features, there = self._encode(batch), batch.available

@@ -25,7 +25,7 @@ from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -39,7 +39,7 @@ from dfpl.encoders.series import token_mean, valid_tokens
 from dfpl.encoders.tabular import TabularEncoder
 from dfpl.fields import FloatRange
 from dfpl.losses import mean_over, task_loss, task_losses
-from dfpl.method import MODALITIES, STATES, Method
+from dfpl.method import MODALITIES, STATES, Method, Readout
 from dfpl.prototypes import disentanglement_loss, divergence_loss
 
 SLOTS = ("image", "shared", "tabular")
@@ -132,6 +132,17 @@ class ClassWiseAttention(nn.Module):
         read = self.classify.weight @ self.value(slots).mT  # (B, C, N)
         return (attention * read).sum(dim=-1) + self.classify.bias, attention
 
+    def found_by(
+        self,
+        attention: Float[Tensor, "B C N"],
+        slots: Float[Tensor, "B N D"],
+        classes: Int[Tensor, " B"],
+    ) -> Float[Tensor, "B D"]:
+        """What one class of each sample mixed: sum_n a_cn v_n; the weights sum to 1, so that the
+        bias of W_v may be added last."""
+        own = attention.take_along_dim(classes[:, None, None], dim=1)  # (B, 1, N)
+        return self.value((own @ slots)[:, 0])
+
 
 class Model(Method):
     """DrFuse for one schema."""
@@ -167,6 +178,16 @@ class Model(Method):
             mask = batch.available & torch.tensor(available, device=batch.available.device)
             logits[state] = self.attention(*self._slots(image, tabular, mask))[0]
         return logits
+
+    def readout(self, batch: Batch) -> Readout:
+        """What the predicted class mixed of the slots."""
+        slots, visible = self._slots(*self._encode(batch), batch.available)
+        logits, attention = self.attention(slots, visible)
+        vectors = self.attention.found_by(attention, slots, logits.argmax(dim=1))
+        return Readout(logits, vectors, attention)
+
+    def attended(self) -> tuple[str, ...]:
+        return ("image specific", "shared", "tabular specific")
 
     def representations(self, batch: Batch) -> dict[str, Float[Tensor, "B _"]]:
         return {

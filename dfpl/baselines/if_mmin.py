@@ -305,6 +305,9 @@ class Model(Method):
         nothing = self.teacher.of_nothing(batch)
         return taught._replace(specific=torch.where(left[..., None], nothing, taught.specific))
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier.out
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, and once for a sample that lacks everything; the rest three times."""
         specific, there = self.student.specific(batch), batch.available

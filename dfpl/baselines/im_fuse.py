@@ -116,6 +116,9 @@ class Model(Method):
             self.unimodal(token_mean(tabular, valid)),
         )
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, the rest three times: tokens do not see the other modality before."""
         sides, there = self._encode(batch), batch.available

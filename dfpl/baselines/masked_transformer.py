@@ -70,6 +70,9 @@ class Model(Method):
     def forward(self, batch: Batch) -> Output:
         return Output(self._fuse(*self._encode(batch), batch.available, valid_tokens(batch)))
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, the transformer three times: tokens do not see the other modality before
         it."""

@@ -154,6 +154,9 @@ class Model(Method):
         domains = self.domain_classifier(torch.stack([image.specific, tabular.specific], dim=1))
         return Output(self._classify(image, tabular, batch.available), image, tabular, domains)
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, the rest three times: features do not see the other modality."""
         image, tabular = self._encode(batch)

@@ -227,6 +227,9 @@ class Model(Method):
             self.tabular.side(tabular, fused[:, 1 + TABULAR]),
         )
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, the rest three times: features do not see the other modality."""
         sides, there = self._encode(batch), batch.available

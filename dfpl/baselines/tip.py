@@ -174,6 +174,9 @@ class Model(Method):
         joint = self.fusion(self._columns(table), image, read, valid_tokens(table))
         return Output(self.classifier(joint[:, 0]), None)
 
+    def final_layer(self) -> nn.Module:
+        return self.classifier
+
     def state_logits(self, batch: Batch) -> dict[str, Float[Tensor, "B C"]]:
         """Encoders once, and once for an absent image and table, the rest three times."""
         nothing = Batch(*(values.new_zeros(1, *values.shape[1:]) for values in batch))
