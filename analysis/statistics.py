@@ -11,11 +11,18 @@ from math import sqrt
 import numpy as np
 import pandas as pd
 import scikit_posthocs
-from scipy.stats import friedmanchisquare, studentized_range
+from scipy.stats import PermutationMethod, friedmanchisquare, studentized_range, wilcoxon
+from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 LEAST = 3
 """Methods, and blocks, without which the Friedman test says nothing."""
+LEAST_SIGNED = 6
+"""Blocks without which the signed-rank test cannot reach 5 %: 5 of one sign have p = 1/16."""
+FEW_DISCORDANT = 25
+"""Below, McNemar's test is exact."""
+MOST_EXACT = 13
+"""Blocks whose signs are all gone through: 2^13 of them."""
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -86,3 +93,40 @@ def mean_ranks(scores: pd.DataFrame, alpha: float = 0.05) -> Ranks:
         pairs=scikit_posthocs.posthoc_nemenyi_friedman(scores.reset_index(drop=True)),
         alpha=alpha,
     )
+
+
+def mcnemar_p(only_first: int, only_second: int) -> float:
+    """McNemar's p-value that two models are right equally often, two-sided, from the number of
+    samples (independent ones) that one of them alone has right.
+
+    Of few discordant samples by the binomial distribution, else by chi squared with one degree of
+    freedom and the continuity correction:
+
+        (|b - c| - 1)^2 / (b + c)
+    """
+    few = only_first + only_second < FEW_DISCORDANT
+    table = [[0, only_first], [only_second, 0]]
+    return float(mcnemar(table, exact=few, correction=True).pvalue)  # pyright: ignore
+
+
+def pooled_p(p_values: Sequence[float]) -> float:
+    """One p-value from those of several seeds, which share their samples: twice their median.
+
+    Valid whatever their dependence, hence cautious (Meinshausen, Meier and Buehlmann, JASA 2009,
+    gamma = 1/2); of one seed, its own.
+    """
+    if len(p_values) == 1:
+        return float(p_values[0])
+    return min(1.0, 2 * float(np.median(p_values)))
+
+
+def signed_rank_p(differences: Sequence[float]) -> float:
+    """Wilcoxon's p-value, two-sided, that the differences over blocks lie around 0; NaN of fewer
+    than LEAST_SIGNED. Blocks without a difference do not count. Exact, also with ties, up to
+    MOST_EXACT blocks."""
+    if len(differences) < LEAST_SIGNED:
+        return np.nan
+    if not np.any(differences):
+        return 1.0
+    exact = len(differences) <= MOST_EXACT
+    return float(wilcoxon(differences, method=PermutationMethod() if exact else "auto").pvalue)  # pyright: ignore
