@@ -27,7 +27,10 @@ def best(
     scenario: str = "",
     out: str = "",
 ) -> None:
-    """Print the best configs of a study and write them as JSON.
+    """Print the best configs of a study and what they rest on, and write them as JSON.
+
+    The second table has the whole trials that are as good as the best, as far as validation can
+    tell, and what they span of the search range; the third one config for all scenarios.
 
     Args:
         run_dir: Folder or URI of the study.
@@ -36,18 +39,21 @@ def best(
     """
     from dfpl.fields import ConfigError
     from dfpl.storage import Storage
-    from dfpl.study.best import BEST, export, table
+    from dfpl.study.best import BEST, exported, table, trials_of
+    from dfpl.study.evidence import evidence
     from dfpl.study.records import RecordStore
 
     store = RecordStore(run_dir)
     if not store.root.exists("study.json"):
         raise ConfigError(f"no study in {store.root} (looked for study.json)")
-    _console().print(table(store))
+    searches = trials_of(store)
+    _console().print(table(store, searches), *evidence(store, searches))
     target = Path(out).expanduser() if out else None
     folder = Storage(target.parent) if target else store.root
     name = target.name if target else BEST
-    configs = export(store, folder, name, scenario or None)
-    _console().print(f"wrote {len(configs)} config(s) to {folder}/{name}")
+    content = exported(store, scenario or None, searches)
+    folder.write_json(name, content)
+    _console().print(f"wrote {len(content['configs'])} config(s) to {folder}/{name}")
 
 
 def status(run_dir: Positional[str], /, *, follow: bool = False) -> None:

@@ -15,7 +15,6 @@ else is as given here. Give each point and scenario its own --name.
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -25,10 +24,10 @@ from dfpl.config import RunConfig
 from dfpl.data.scenario import Scenario
 from dfpl.fields import Choice, ConfigError, FloatRange, IntRange, flatten
 from dfpl.method import load
-from dfpl.study.best import read_export
 from dfpl.study.comparison import plan_of
 from dfpl.study.plan import SweepOptions
 from dfpl.study.run import sweep_main
+from dfpl.study.start import read_point
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,17 +63,8 @@ def point_of(base: RunConfig, options: Options) -> RunConfig:
     if not options.from_:
         scenario = Scenario.parse(options.scenario or "both-50")
         return base.with_values({"scenario": scenario.to_dict()})
-    found, _ = read_export(Path(options.from_).expanduser(), options.scenario, options.trial)
-    sides = [dict(flatten(run.to_dict())) for run in (found, base)]
-    for name in ("method.name", "data_hash", "metric"):
-        there, here = (side[name] for side in sides)
-        if there != here:
-            raise ConfigError(
-                f"--from {options.from_} was found with {name} {there}, here it is {here}: what "
-                "was best there says nothing here"
-            )
-    values = {name: sides[0][name] for name in load(base.method.name).SEARCH_SPACE}
-    return base.with_values({"scenario": found.scenario.to_dict(), **values})
+    scenario, values = read_point(options.from_, base, options.scenario, options.trial)
+    return base.with_values({"scenario": scenario.to_dict(), **values})
 
 
 def spread(wanted: FloatRange | IntRange | Choice, count: int) -> Iterator[Any]:

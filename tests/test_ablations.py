@@ -1,5 +1,6 @@
 """Tables II to V: the lists of runs, and the tables made of hand-made records."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from dfpl.ablation import FULL, TABLE2, TABLE3, TABLE4, TABLE5, Ablation
 from dfpl.compute import Compute
 from dfpl.config import RunConfig
 from dfpl.data.loader import Loader, View
+from dfpl.data.packed import PackedDataset
 from dfpl.fields import ConfigError
 from dfpl.method import build as build_method
 from dfpl.step import Stepper
 from dfpl.study import ablation as study
+from dfpl.study import comparison
 from dfpl.study.ablation import Options
 from dfpl.study.records import RecordStore
 
@@ -109,6 +112,41 @@ def test_a_base_run_without_a_part_is_refused_by_all_its_names() -> None:
         study.runs(TABLE5, base, Options())
 
 
+def exported(place: Path, *found: RunConfig) -> str:
+    facts = {"value": 0.5, "data": "", "threads": 1}
+    entries = [{"scenario": str(r.scenario), "config": r.to_dict(), **facts} for r in found]
+    place.write_text(json.dumps({"configs": entries}))
+    return str(place)
+
+
+def test_the_rows_may_change_a_best_config_but_for_what_they_set(tmp_path: Path) -> None:
+    best = BASE.with_values({"method.alpha": 0.7, "method.num_prototypes": 9, "optim.epochs": 1})
+    other = best.with_values({"method.alpha": 4.0, "scenario.rate": 0.7})
+    place = exported(tmp_path / "best.json", best, other)
+    found = [run.to_dict() for run in study.runs(TABLE3, BASE, Options(from_=place))]
+    assert {run["method"]["alpha"] for run in found} == {0.7}  # that of both-50
+    assert [run["method"]["num_prototypes"] for run in found] == [9, 9, 3, 5, 10, 15]
+    assert {run["optim"]["epochs"] for run in found} == {2}  # the budget is that of this study
+    asked = Options(from_=place, scenarios="both-50,image-70", scenario="both-70")
+    found = study.runs(TABLE3, BASE, asked)
+    assert {run.to_dict()["method"]["alpha"] for run in found} == {4.0}
+    assert {str(run.scenario) for run in found} == {"both-50", "image-70"}
+
+
+@pytest.mark.parametrize("scenarios", ["image-30", "both-50,both-70"])
+def test_of_several_best_configs_one_must_be_meant(tmp_path: Path, scenarios: str) -> None:
+    place = exported(tmp_path / "b.json", BASE, BASE.with_values({"scenario.rate": 0.7}))
+    with pytest.raises(ConfigError, match=r"both-50, both-70; choose one with --scenario$"):
+        study.runs(TABLE2, BASE, Options(from_=place, scenarios=scenarios))
+
+
+def test_a_best_config_of_another_method_is_refused(tmp_path: Path) -> None:
+    [drfuse] = comparison.runs(BASE, comparison.Options(methods="drfuse", scenarios="both-50"))
+    place = exported(tmp_path / "best.json", drfuse)
+    with pytest.raises(ConfigError, match=r"--from .* was found with method\.name drfuse, here .*"):
+        study.runs(TABLE2, BASE, Options(from_=place))
+
+
 CONFIGS = {
     run.run_id: run for table in TABLES.values() for run in study.runs(table, BASE, Options())
 }
@@ -126,9 +164,9 @@ def test_every_config_takes_a_step_of_training(run: RunConfig) -> None:
     assert not [n for n, p in method.named_parameters() if p.grad is None or not p.grad.any()]
 
 
-def test_the_command_of_a_study_hands_its_runs_to_the_sweep(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[RunConfig]:
+    """What the command `table3` with --method.width=16 and two seeds hands to the sweep."""
     from dfpl.study import run as driver
     from dfpl.study.resources import Resources
 
@@ -140,7 +178,14 @@ def test_the_command_of_a_study_hands_its_runs_to_the_sweep(
     )
     monkeypatch.setattr(driver, "sweep", lambda name, wanted, launch: listed.extend(wanted))
     places = [f"--data={tmp_path / 'data'}", f"--storage={tmp_path}", "--seeds=2"]
-    monkeypatch.setattr(sys, "argv", ["table3", *places, "--method.alpha=2", "--method.width=16"])
+    monkeypatch.setattr(sys, "argv", ["table3", *places, "--method.width=16"])
+    return listed
+
+
+def test_the_command_of_a_study_hands_its_runs_to_the_sweep(
+    listed: list[RunConfig], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sys.argv.append("--method.alpha=2")
     study.main(TABLE3)
     assert [(run.method.to_dict()["num_prototypes"], run.seed) for run in listed] == [
         (K, seed) for K in (5, 5, 3, 10, 15) for seed in (0, 1)
@@ -151,6 +196,26 @@ def test_the_command_of_a_study_hands_its_runs_to_the_sweep(
     save(store, listed[0], 0.9)  # the table finds what the study lists
     [found] = [row for row in build([store], TABLE3).to_dict("records") if row["seeds"]]
     assert (found["row"], found["value"]) == ("without L_div", 0.9)
+
+
+def test_the_table_finds_the_runs_around_a_best_config(
+    listed: list[RunConfig], tmp_path: Path
+) -> None:
+    data_hash = PackedDataset.load(tmp_path / "data").schema.content_hash
+    values = {"method.alpha": 0.7, "method.num_prototypes": 9, "data_hash": data_hash}
+    best = BASE.with_values(values)
+    place = exported(tmp_path / "best.json", best)
+    sys.argv += [f"--from={place}", "--metric=accuracy"]
+    study.main(TABLE3)
+    store = RecordStore(tmp_path / "table3")
+    for run in listed:
+        save(store, run, 0.9)
+    frame: Any = build([store], TABLE3)
+    assert list(frame["seeds"]) == [2] * 6
+    assert store.root.read_json("study.json")["base"]["method"]["num_prototypes"] == 9
+    exported(tmp_path / "best.json", best.with_values({"method.alpha": 0.8}))
+    with pytest.raises(SystemExit, match="2"):  # the rows of two configs would stand in one folder
+        study.main(TABLE3)
 
 
 # The tables

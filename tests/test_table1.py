@@ -2,6 +2,7 @@
 
 import csv
 import io
+import shutil
 import sys
 from dataclasses import replace
 from html.parser import HTMLParser
@@ -22,6 +23,7 @@ from dfpl.data.scenario import NINE, Scenario
 from dfpl.fields import ConfigError
 from dfpl.method import load, names
 from dfpl.storage import Storage
+from dfpl.study.best import export
 from dfpl.study.comparison import Options, plan_of, runs
 from dfpl.study.records import RecordStore
 from dfpl.study.suggestion import Suggestion
@@ -98,6 +100,13 @@ def searched(folder: Path, run: RunConfig, value: float, space: dict[str, Any]) 
     return str(folder)
 
 
+def file_of(folder: str) -> str:
+    """The export of such a search, in a file beside it."""
+    place = Path(f"{folder}.json")
+    export(RecordStore(folder), Storage(place.parent), place.name)
+    return str(place)
+
+
 def test_a_tuned_config_replaces_hyperparameters_but_neither_encoders_nor_budget(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -116,6 +125,33 @@ def test_a_tuned_config_replaces_hyperparameters_but_neither_encoders_nor_budget
     assert "tuned     dmrnet in both-50" in capsys.readouterr().out
 
 
+def test_an_export_in_a_file_says_the_same_as_the_folder_of_the_search(tmp_path: Path) -> None:
+    found = run_of("dmrnet", alpha=0.005).with_values(
+        {"optim.learning_rate": 3e-3, "optim.weight_decay": 0.1, "optim.epochs": 1}
+    )
+    folder = searched(tmp_path / "a", found, 0.6, {"optim.learning_rate": [1e-4, 1e-2, True]})
+    worse = searched(tmp_path / "b", run_of("dmrnet", alpha=0.9), 0.5, {})
+    of_folder, of_file = (
+        runs(BASE, Options(methods="dmrnet,dfpl", tuned=f"{place},{worse}"))
+        for place in (folder, file_of(folder))
+    )
+    shutil.rmtree(folder)  # as on another machine
+    alone = runs(BASE, Options(methods="dmrnet,dfpl", tuned=f"{folder}.json"))
+    assert of_folder == of_file == alone
+    [tuned] = [run for run in alone if run.optim.learning_rate == 3e-3]
+    assert (tuned.method.name, str(tuned.scenario)) == ("dmrnet", "both-50")
+    assert tuned.to_dict()["method"]["alpha"] == 0.005 and tuned.optim.weight_decay == 0.0
+
+
+def test_a_file_that_was_spoilt_or_edited_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"nowhere\.json is no export of a study"):
+        runs(BASE, Options(tuned=str(tmp_path / "nowhere.json")))
+    place = Path(file_of(searched(tmp_path / "a", run_of("dmrnet"), 0.5, {})))
+    place.write_text(place.read_text().replace('"alpha"', '"alpa"'))
+    with pytest.raises(ConfigError, match=r"no field 'method\.alpa'; did you mean"):
+        runs(BASE, Options(tuned=str(place)))
+
+
 def test_of_several_searches_the_one_with_the_best_validation_value_counts(tmp_path: Path) -> None:
     folders = [
         searched(tmp_path / str(value), run_of("dmrnet", alpha=value), value, {})
@@ -131,8 +167,9 @@ def test_searches_on_other_data_or_by_another_metric_are_refused(tmp_path: Path)
     for name, value in (("data_hash", "other"), ("metric", "auroc")):
         run = run_of("dmrnet").with_values({name: value})
         folder = searched(tmp_path / name, run, 0.5, {})
-        with pytest.raises(ConfigError, match=f"searched with {name} {value}"):
-            runs(BASE, Options(tuned=folder))
+        for place in (folder, file_of(folder)):
+            with pytest.raises(ConfigError, match=f"{place} was found with {name} {value}, here"):
+                runs(BASE, Options(tuned=place))
 
 
 def test_the_settings_are_those_of_the_data(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The best configs of a study, what they rest on, and their export."""
+"""The best configs of a study, and their export."""
 
 import json
 from collections import Counter
@@ -20,6 +20,8 @@ from dfpl.study.suggestion import Ended, Suggestion, ended
 BEST = "best.json"
 NEEDED = ("scenario", "value", "config", "data", "threads")
 """What training an exported config again reads of its entry."""
+Trials = dict[str, dict[int, Ended | None]]
+"""The trials of each search by number; None where one has not ended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,15 @@ class Best:
     """Trials of the search by state."""
 
 
-def best(store: RecordStore) -> list[Best]:
+def best(store: RecordStore, searches: Trials | None = None) -> list[Best]:
     """The best complete trial of each search, one entry per scenario that it met.
 
     Of a multi-objective search all trials of the Pareto front. Chosen by the validation metric
-    alone. Raises ConfigError where no trial is complete.
+    alone. Reads the records unless given `searches`, what `trials_of` read of them. Raises
+    ConfigError where no trial is complete.
     """
     found: list[Best] = []
-    for search, trials in _trials(store).items():
+    for search, trials in (searches or trials_of(store)).items():
         done = {n: trial for n, trial in trials.items() if trial is not None}
         values = {
             n: trial.outcome.values
@@ -93,10 +96,10 @@ def _by_scenario(trial: Ended) -> dict[str, Record]:
     return records
 
 
-def _trials(store: RecordStore) -> dict[str, dict[int, Ended | None]]:
-    """The trials of each search by number; None where one has not ended."""
+def trials_of(store: RecordStore) -> Trials:
+    """Read all trials of a study's searches."""
     objective = Objective.of(store.root.read_json("study.json"))
-    trials: dict[str, dict[int, Ended | None]] = {}
+    trials: Trials = {}
     for suggestion in Suggestion.read_all(store.root):
         found = ended(suggestion, objective, store)
         trials.setdefault(suggestion.search, {})[suggestion.number] = found
@@ -108,7 +111,7 @@ def _counts(trials: list[Ended | None]) -> dict[str, int]:
     return {name: states.count(name) for name in ("complete", "pruned", "failed", "unfinished")}
 
 
-def table(store: RecordStore) -> Table:
+def table(store: RecordStore, searches: Trials | None = None) -> Table:
     """Per scenario: best value with its interval, the paper's point, trials by state; under one
     config for all scenarios, and of several seeds, the objective, too."""
     metric = store.root.read_json("study.json")["base"]["metric"]
@@ -117,7 +120,8 @@ def table(store: RecordStore) -> Table:
         shown.add_column(heading)
     for heading in ("complete", "pruned", "failed"):
         shown.add_column(heading, justify="right")
-    found = best(store)
+    searches = searches or trials_of(store)
+    found = best(store, searches)
     last = ("", "")
     for entry in found:
         paper = "-" if entry.paper is None else value_with_interval(entry.paper, metric)
@@ -129,7 +133,7 @@ def table(store: RecordStore) -> Table:
             shown.add_row(title, objective, trial, "", *_shown(entry.counts))
         last = (entry.search, trial)
         shown.add_row(entry.scenario, value, trial, paper, *_shown(entry.counts))
-    for search, trials in _trials(store).items():
+    for search, trials in searches.items():
         if search not in {entry.search for entry in found}:
             shown.add_row(search, "-", "-", "-", *_shown(_counts(list(trials.values()))))
     return shown
@@ -149,9 +153,19 @@ def export(
     store: RecordStore, out: Storage, name: str = BEST, scenario: str | None = None
 ) -> list[dict[str, Any]]:
     """Write the winners' whole configs as JSON that `dfpl train` takes; returns them."""
-    entries = [e for e in best(store) if scenario is None or e.scenario == scenario]
+    content = exported(store, scenario)
+    out.write_json(name, content)
+    return content["configs"]
+
+
+def exported(
+    store: RecordStore, scenario: str | None = None, searches: Trials | None = None
+) -> dict[str, Any]:
+    """What an export holds: the winners, of all scenarios or of one, and what was searched."""
+    found = best(store, searches)
+    entries = [entry for entry in found if scenario is None or entry.scenario == scenario]
     if not entries:
-        known = ", ".join(sorted({e.scenario for e in best(store)}))
+        known = ", ".join(sorted({entry.scenario for entry in found}))
         raise ConfigError(f"no complete trial in scenario {scenario!r}; there are {known}")
     configs = [
         {
@@ -171,22 +185,29 @@ def export(
         }
         for entry in entries
     ]
-    out.write_json(name, {"study": store.name, "configs": configs})
-    return configs
+    space = store.root.read_json("study.json").get("space", {})
+    return {"study": store.name, "space": space, "configs": configs}
+
+
+def read_exported(path: Path) -> dict[str, Any]:
+    """A whole export from its file. Raises ConfigError where it was spoilt."""
+    try:
+        content = dict(json.loads(path.read_text()))
+        content["configs"] = list(content["configs"])
+        for entry in content["configs"]:
+            _ = {name: entry[name] for name in NEEDED}, dict(entry["config"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{path} is no export of a study ({error}); make one with: dfpl best RUN_DIR"
+        ) from None
+    return content
 
 
 def read_export(
     path: Path, scenario: str = "", trial: int | None = None
 ) -> tuple[RunConfig, dict[str, Any]]:
     """One config of an exported file. Raises ConfigError where it is ambiguous or was spoilt."""
-    try:
-        configs = list(json.loads(path.read_text())["configs"])
-        for entry in configs:
-            _ = {name: entry[name] for name in NEEDED}, dict(entry["config"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} is no export of a study ({error}); make one with: dfpl best RUN_DIR"
-        ) from None
+    configs = read_exported(path)["configs"]
     here = [entry for entry in configs if scenario in ("", entry["scenario"])]
     chosen = [entry for entry in here if trial in (None, entry.get("trial"))]
     if len(chosen) != 1:

@@ -1,7 +1,6 @@
 """Several methods under one protocol: their runs, what searches found for them, and the data."""
 
 import argparse
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,12 +11,13 @@ from dfpl.data.scenario import Scenario, parse_scenarios
 from dfpl.data.sources import load as load_source
 from dfpl.fields import ConfigError, flatten
 from dfpl.method import load, names
-from dfpl.study.best import best
+from dfpl.study.best import exported, read_exported
 from dfpl.study.plan import Plan, SweepOptions, table_plan
 from dfpl.study.progress import console
 from dfpl.study.protocol import ENCODERS, with_encoders_of
-from dfpl.study.records import Record, RecordStore
+from dfpl.study.records import RecordStore
 from dfpl.study.settings import OF_SOURCE, OWN_TABLE, paper_plan
+from dfpl.study.start import refuse_other
 
 SAME_FOR_ALL = {*(f"method.{name}" for name in ENCODERS), "optim.epochs", "optim.batch_size"}
 Values = dict[str, Any]
@@ -32,8 +32,9 @@ class Options(SweepOptions):
     scenarios: str = "all"
     """`all` nine of Table I, or a comma-separated list such as `both-50,tabular-70`."""
     tuned: str = ""
-    """Folders of finished searches, comma-separated: where one has a best config of a method in a
-    scenario, its hyperparameters replace the method's own."""
+    """Folders of finished searches, or JSON files that dfpl best made of them, comma-separated:
+    where one has a best config of a method in a scenario, its hyperparameters replace the method's
+    own."""
 
 
 def runs(base: RunConfig, options: Options) -> list[RunConfig]:
@@ -66,39 +67,43 @@ def run_of(base: RunConfig, name: str, scenario: Scenario) -> RunConfig:
     return base.with_values({"method": method.to_dict(), "scenario": scenario.to_dict()})
 
 
-def tuned_values(folders: str, base: RunConfig) -> dict[tuple[str, str], Values]:
+def tuned_values(places: str, base: RunConfig) -> dict[tuple[str, str], Values]:
     """What searches found best, by method and scenario; of several the one with the best
     validation value. Raises ConfigError where it was found on other data or by another metric."""
     found: dict[tuple[str, str], tuple[float, Values]] = {}
-    for folder in filter(None, map(str.strip, folders.split(","))):
-        for record, values in winners(RecordStore(folder)):
-            for name in ("data_hash", "metric"):
-                if (other := record.config[name]) != (own := base.to_dict()[name]):
-                    raise ConfigError(
-                        f"--tuned {folder} searched with {name} {other}, here it is {own}: what "
-                        "was best there says nothing here"
-                    )
-            key, value = (record.config["method"]["name"], record.scenario), record.value or 0.0
+    for place in filter(None, map(str.strip, places.split(","))):
+        content = winners(place)
+        for entry in content["configs"]:
+            config, value = entry["config"], entry["value"] or 0.0
+            refuse_other(config, base, f"--tuned {place}", ("data_hash", "metric"))
+            key = config["method"]["name"], entry["scenario"]
             if key not in found or value > found[key][0]:
-                found[key] = value, values
+                found[key] = value, hyperparameters(config, content.get("space", {}))
     return {key: values for key, (_, values) in found.items()}
 
 
-def winners(store: RecordStore) -> Iterator[tuple[Record, Values]]:
-    """The best runs of a search with their hyperparameters: what it searched, and how else the
-    method was set there; not what is the same for all methods."""
+def winners(place: str) -> dict[str, Any]:
+    """The best configs of a search as `dfpl best` exports them, from such a file or from the folder
+    of the search."""
+    if place.endswith(".json"):
+        content = read_exported(Path(place).expanduser())
+        for entry in content["configs"]:
+            RunConfig.from_dict(entry["config"])  # refuses what was edited wrongly, by name
+        return content
+    store = RecordStore(place)
     if not store.root.exists("study.json"):
         raise ConfigError(f"no search in {store.root} (looked for study.json there)")
-    searched = store.root.read_json("study.json").get("space", {})
-    for entry in best(store):
-        yield (
-            entry.record,
-            {
-                name: value
-                for name, value in flatten(entry.record.config)
-                if (name.startswith("method.") or name in searched) and name not in SAME_FOR_ALL
-            },
-        )
+    return exported(store)
+
+
+def hyperparameters(config: Values, searched: Values) -> Values:
+    """What a search looked for, and how else the method was set there; not what is the same for all
+    methods."""
+    return {
+        name: value
+        for name, value in flatten(config)
+        if (name.startswith("method.") or name in searched) and name not in SAME_FOR_ALL
+    }
 
 
 def plan_of(study: str, arguments: list[str], look_alike: str = "dvm") -> Plan:

@@ -108,9 +108,11 @@ def sweep_main(
     runs: Callable[[RunConfig, Any], list[RunConfig]],
     read_by: str,
     options: SweepOptions | None = None,
+    facts: Callable[[RunConfig, Any], dict[str, Any]] | None = None,
 ) -> None:
     """Train the runs that a study makes of its base run and its options, of its own class where it
-    gives one; each run with every seed from --seed on."""
+    gives one; each run with every seed from --seed on. `facts`, made of the same, is what
+    study.json says besides the base run as typed, or, as "base", in its place."""
     with complaints_end_with_2():
         ready = prepare(plan, options or SweepOptions(), sys.argv[1:])
         wanted = [
@@ -118,7 +120,7 @@ def sweep_main(
             for run in runs(ready.base, ready.options)
             for seed in range(ready.base.seed, ready.base.seed + ready.options.seeds)
         ]
-        launch = _launch(ready, {})
+        launch = _launch(ready, facts(ready.base, ready.options) if facts else {})
         sweep(plan.name, wanted, launch)
     console.print(f"now: python -m {read_by} {launch.store.root}")
 
@@ -347,8 +349,8 @@ def _space(method: str, arguments: list[str]) -> SearchSpace:
 
 def _same_study_as_before(store: RecordStore, base: RunConfig, facts: dict[str, Any]) -> None:
     """Note what the study is; refuse to mix two studies in one folder."""
-    values = {name: v for name, v in base.to_dict().items() if name != "scenario"}
-    now = {"base": values, **facts}
+    now = {"base": base.to_dict(), **facts}
+    del now["base"]["scenario"]
     try:
         found = store.root.read_json("study.json")
     except FileNotFoundError:

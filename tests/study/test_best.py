@@ -123,8 +123,12 @@ def test_the_table_shows_the_papers_point_and_the_counts(store: RecordStore) -> 
 
 
 def test_the_export_holds_whole_configs_that_are_read_back(store: RecordStore) -> None:
+    facts = store.root.read_json("study.json")
+    store.root.write_json("study.json", {**facts, "space": {"method.alpha": [0.01, 10.0, True]}})
     configs = export(store, store.root)
     assert [entry["scenario"] for entry in configs] == ["both-50", "image-30"]
+    content = store.root.read_json("best.json")
+    assert (content["study"], content["space"]) == ("study", {"method.alpha": [0.01, 10.0, True]})
     run, entry = read_export(Path(store.root.path) / "best.json", "both-50")
     assert run == run_of("both-50", 2.0)
     assert run.run_id == entry["run_id"]
