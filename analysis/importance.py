@@ -16,6 +16,7 @@ import sys
 from statistics import fmean, pstdev
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from dfpl.config import RunConfig
@@ -33,21 +34,20 @@ Reached = dict[str, float]
 """What was reached, by point (as text, so that equal points meet)."""
 
 
-def build(store: RecordStore, seed: int = 0) -> pd.DataFrame:
+def build(store: RecordStore, seed: int = 0, most: int | None = None) -> pd.DataFrame:
     """One row per scenario, and over all, and hyperparameter; empty cells where a scenario has too
-    few configs. Raises ConfigError where there are too few over all."""
-    facts = store.root.read_json("study.json") if store.root.exists("study.json") else {}
-    if "space" not in facts:
-        raise ConfigError(f"no search in {store.root} (looked for its space in study.json)")
-    space = read_space(facts["space"])
-    points, by_scenario = full_length(store, Objective.of(facts), space)
+    few configs. Where there are more than `most` in a group, as many are drawn: 100 configs take
+    seconds. Raises ConfigError where there are too few over all."""
+    objective, space = searched(store)
+    points, by_scenario = full_length(store, objective, space)
     groups = dict(sorted(by_scenario.items()))
     if len(groups) != 1:
         groups = {ALL: pooled(by_scenario), **groups}
-    most = max(map(len, groups.values()))
-    if most < LEAST:
+    groups = {name: drawn(reached, most, seed) for name, reached in groups.items()}
+    largest = max(map(len, groups.values()))
+    if largest < LEAST:
         raise ConfigError(
-            f"{store.root} has {most} configs of full length; {LEAST} are the least from which "
+            f"{store.root} has {largest} configs of full length; {LEAST} are the least from which "
             "importances can be told: let the search go on with more --trials"
         )
     return pd.DataFrame(
@@ -57,6 +57,14 @@ def build(store: RecordStore, seed: int = 0) -> pd.DataFrame:
             for row in rows_of(name, reached, points, space, seed)
         ]
     )
+
+
+def searched(store: RecordStore) -> tuple[Objective, SearchSpace]:
+    """What a study's searches look for, and where. Raises ConfigError where it has none."""
+    facts = store.root.read_json("study.json") if store.root.exists("study.json") else {}
+    if "space" not in facts:
+        raise ConfigError(f"no search in {store.root} (looked for its space in study.json)")
+    return Objective.of(facts), read_space(facts["space"])
 
 
 def full_length(
@@ -93,6 +101,15 @@ def pooled(by_scenario: dict[str, Reached]) -> Reached:
         for name, value in reached.items():
             found.setdefault(name, []).append((value - centre) / spread)
     return {name: fmean(values) for name, values in found.items()}
+
+
+def drawn(reached: Reached, most: int | None, seed: int) -> Reached:
+    """At most so many configs, in their order, each as likely as the others."""
+    if most is None or len(reached) <= most:
+        return reached
+    places = np.random.default_rng(seed).choice(len(reached), most, replace=False)
+    names = list(reached)
+    return {names[place]: reached[names[place]] for place in sorted(places)}
 
 
 def rows_of(
