@@ -1,6 +1,7 @@
 """Table II: SSPM, PFA and CMA added one by one to the baseline, coarse alignment alone.
 
 Run       python studies/table2.py --data /data/dvm
+          python studies/table2.py --data /data/dvm --from studies/best/dvm_dfpl.json
           python studies/table2.py --table my.csv --images my_images/ --label diagnosis \\
               --group patient_id --scenarios both-50,image-70
 Makes     runs/table2/: records/, epochs/, predictions/ of 4 configs x scenarios x seeds

@@ -1,6 +1,7 @@
 """Table III: SSPM without and with the diversity loss, and with 3, 5, 10, 15 prototypes.
 
 Run       python studies/table3.py --data /data/dvm
+          python studies/table3.py --data /data/dvm --from studies/best/dvm_dfpl.json
 Makes     runs/table3/: records/, epochs/, predictions/ of 5 configs x scenarios x seeds;
           K = 5 is the one with L_div, if the base run has it
 Read by   python -m analysis.table3 runs/table3

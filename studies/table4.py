@@ -1,6 +1,7 @@
 """Table IV: PFA with either alignment loss and with both, and each kind of class prototypes.
 
 Run       python studies/table4.py --data /data/dvm
+          python studies/table4.py --data /data/dvm --from studies/best/dvm_dfpl.json
 Makes     runs/table4/: records/, epochs/, predictions/ of 5 configs x scenarios x seeds;
           L_cali alone is the one with both kinds of class prototypes
 Read by   python -m analysis.table4 runs/table4

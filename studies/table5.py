@@ -1,6 +1,7 @@
 """Table V: concatenation, addition and CMA, and CMA with either scale and with both.
 
 Run       python studies/table5.py --data /data/dvm
+          python studies/table5.py --data /data/dvm --from studies/best/dvm_dfpl.json
 Makes     runs/table5/: records/, epochs/, predictions/ of 5 configs x scenarios x seeds;
           CMA is the one with both scales
 Read by   python -m analysis.table5 runs/table5
