@@ -97,8 +97,14 @@ def _by_scenario(trial: Ended) -> dict[str, Record]:
 
 
 def trials_of(store: RecordStore) -> Trials:
-    """Read all trials of a study's searches."""
-    objective = Objective.of(store.root.read_json("study.json"))
+    """Read all trials of a study's searches. Raises ConfigError where it only has a list of runs."""
+    facts = store.root.read_json("study.json")
+    if "objective" not in facts:
+        raise ConfigError(
+            f"{store.root} holds no search but a list of runs: nothing was chosen there; its "
+            "analysis is python -m analysis.NAME, with the name of the study"
+        )
+    objective = Objective.of(facts)
     trials: Trials = {}
     for suggestion in Suggestion.read_all(store.root):
         found = ended(suggestion, objective, store)

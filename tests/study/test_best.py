@@ -166,6 +166,15 @@ def test_without_a_complete_trial_nothing_is_exported(tmp_path: Path) -> None:
     assert not store.root.exists("best.json")
 
 
+def test_a_list_of_runs_is_no_search(tmp_path: Path) -> None:
+    store = RecordStore(tmp_path)
+    store.root.write_json("study.json", {"base": BASE.to_dict()})
+    store.save(record_of(run_of("both-50", 1.0), "table2", 0, 0.9), [], None)
+    for ask in (best, table, lambda s: export(s, s.root)):
+        with pytest.raises(ConfigError, match="holds no search but a list of runs"):
+            ask(store)
+
+
 def test_a_robust_winner_is_judged_over_all_its_scenarios(tmp_path: Path) -> None:
     store = new_store(tmp_path, "worst")
     add_trial(store, "worst", 0, {"both-50": 0.9, "image-30": 0.2})
