@@ -97,7 +97,7 @@ def _by_scenario(trial: Ended) -> dict[str, Record]:
 
 
 def trials_of(store: RecordStore) -> Trials:
-    """Read all trials of a study's searches. Raises ConfigError where it only has a list of runs."""
+    """Read all trials of the searches. Raises ConfigError where there is a list of runs instead."""
     facts = store.root.read_json("study.json")
     if "objective" not in facts:
         raise ConfigError(
