@@ -1,4 +1,4 @@
-"""The command `dfpl`: data, status, optuna, best, train, evaluate, predict; imports are lazy."""
+"""The command `dfpl`, the outermost layer: it alone knows the analysis. All imports are lazy."""
 
 import sys
 from collections.abc import Callable
@@ -268,6 +268,26 @@ def predict(
         print(text, end="")
 
 
+def report(run_dir: Positional[str], /, *, out: str = "") -> None:
+    """Write what a folder of runs shows as one HTML file, to look at and to send around.
+
+    It holds no name of a sample, and loads nothing.
+
+    Args:
+        run_dir: Folder or URI of a study, a table or another list of runs.
+        out: File to write; default: report.html in that folder.
+    """
+    from dfpl.fields import ConfigError
+
+    try:
+        from analysis.report import write
+    except ModuleNotFoundError as error:
+        raise ConfigError(
+            f"dfpl report needs {error.name}, which is not installed: pip install 'dfpl[analysis]'"
+        ) from None
+    print(f"wrote {write(run_dir, out)}")
+
+
 def data() -> None:
     """Look-alike data (twin), checking and packing of raw data: dfpl data --help."""
 
@@ -364,7 +384,7 @@ def main() -> None:
     """Run a command; a wrong choice or bad data ends with a line and exit code 2."""
     arguments = sys.argv[1:]
     app = tyro.extras.SubcommandApp()
-    for command in (status, optuna, best, train, evaluate, predict):
+    for command in (status, optuna, best, train, evaluate, predict, report):
         app.command(command)
     below_data: Any = _data_commands() if arguments[:1] == ["data"] else data
     app.command(below_data, name="data")
