@@ -60,9 +60,9 @@ class Options:
     run_dir: tyro.conf.Positional[str]
     """Folder or URI of the runs."""
     scenario: str = ""
-    """Only this one. Default: each, and their mean."""
+    """Only this one. Default: each."""
     format: Literal["markdown", "latex", "csv", "html"] = "markdown"
-    """`csv`: one row per scenario and pair, with all numbers as fractions."""
+    """`csv`: all numbers, as fractions."""
     metric: Metric | None = None
     """Default: the metric by which the runs chose their best epoch."""
     out: str = ""

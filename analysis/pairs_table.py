@@ -1,5 +1,6 @@
 """The printed form of the comparisons two by two."""
 
+from collections.abc import Sequence
 from itertools import groupby
 from typing import Any
 
@@ -18,8 +19,8 @@ DIFFERENCE = ["first", "second", "first's", "second's", "difference [95 %]", "p"
 def tables(frame: pd.DataFrame) -> list[Table]:
     """What configs there are, the pairs of each scenario, and those over all scenarios."""
     rows: Rows = frame.to_dict("records")
-    names = short_names(rows)
-    found = [Table(title="Configs", header=["", "changes"], rows=legend(names))]
+    names = short_names([row[side] for side in ("first", "second") for row in rows])
+    found = legend(names)
     each = [row for row in rows if np.isnan(row["scenarios"])]
     over_all = [row for row in rows if not np.isnan(row["scenarios"])]
     notes = [told_of_bootstrap(each), told_of_mcnemar(rows)]
@@ -27,19 +28,22 @@ def tables(frame: pd.DataFrame) -> list[Table]:
         found.append(of_scenario(scenario, list(own), names, notes))
     if over_all:
         found.append(of_all(over_all, names))
-    return found if any(name != label(full) for full, name in names.items()) else found[1:]
+    return found
 
 
-def short_names(rows: Rows) -> dict[str, str]:
+def short_names(entries: Sequence[str]) -> dict[str, str]:
     """What entries are called in the tables: methods by their names, configs by numbers."""
-    full = list(dict.fromkeys(row[side] for side in ("first", "second") for row in rows))
+    full = list(dict.fromkeys(entries))
     if any(name == BASE or " = " in name for name in full):
         return {name: f"config {number}" for number, name in enumerate(full, 1)}
     return {name: label(name) for name in full}
 
 
-def legend(names: dict[str, str]) -> list[list[Cell]]:
-    return [[Cell(short), Cell(full)] for full, short in names.items()]
+def legend(names: dict[str, str]) -> list[Table]:
+    """A table of the configs, where the entries are such."""
+    rows = [[Cell(short), Cell(full)] for full, short in names.items()]
+    configs = any(short != label(full) for full, short in names.items())
+    return [Table(title="Configs", header=["", "changes"], rows=rows)] if configs else []
 
 
 def of_scenario(scenario: str, rows: Rows, names: dict[str, str], notes: list[str]) -> Table:

@@ -32,6 +32,9 @@ from jaxtyping import Shaped
 ALPHA, POWER = 0.05, 0.8
 ASSUMED = 0.05
 """D, where nothing is known of the models: of the answers, a fraction."""
+_Z = NormalDist().inv_cdf(1 - ALPHA / 2)
+FACTORS = _Z, _Z + NormalDist().inv_cdf(POWER)
+"""Of the standard deviation of a difference: to be significant, and to be found."""
 
 
 class Smallest(NamedTuple):
@@ -53,10 +56,8 @@ def smallest_difference(independent: float, disagreement: float = ASSUMED) -> Sm
             "the smallest difference needs samples and a share of disagreement in (0, 1], got "
             f"{independent:g} samples and {disagreement:g}"
         )
-    z = NormalDist().inv_cdf(1 - ALPHA / 2)
-    factors = z, z + NormalDist().inv_cdf(POWER)
     return Smallest(
-        *(max(f * sqrt(disagreement / independent), f**2 / independent) for f in factors)
+        *(max(f * sqrt(disagreement / independent), f**2 / independent) for f in FACTORS)
     )
 
 
