@@ -190,15 +190,20 @@ def told(rows: list[dict[str, Any]]) -> str:
 def write(frame: pd.DataFrame, figure: Figure, where: Storage, name: str) -> None:
     """The figure as SVG and PNG, its numbers as CSV (scores as fractions); says what is not shown
     or was chosen."""
-    where.write(f"{name}.csv", frame.to_csv(index=False).encode())
-    for kind in KINDS:
-        where.write(f"{name}.{kind}", image(figure, kind))
     for row in frame.drop_duplicates(["method", "reason", "older_configs"]).to_dict("records"):
         if row["reason"]:
             print(f"{row['method']}: {row['reason']}", file=sys.stderr)
         if row["older_configs"]:
             several = row["older_configs"] + 1
             print(f"{row['method']}: the latest of {several} configs", file=sys.stderr)
+    save(frame, figure, where, name)
+
+
+def save(frame: pd.DataFrame, figure: Figure, where: Storage, name: str) -> None:
+    """The figure as SVG and PNG and its numbers as CSV."""
+    where.write(f"{name}.csv", frame.to_csv(index=False).encode())
+    for kind in KINDS:
+        where.write(f"{name}.{kind}", image(figure, kind))
     print(f"wrote {where}/{name}.svg, .png and .csv")
 
 

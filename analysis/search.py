@@ -1,23 +1,52 @@
-"""What a search saw: its runs, their learning curves, and the Pareto front of its configs.
+"""What a search saw: its trials over the space, what decides, where runs were stopped, the front.
+
+Run       python -m analysis.search RUN_DIR [--scenario both-50]
+Reads     the suggestions, records and epochs of a search in RUN_DIR
+Makes     in RUN_DIR or in --out, as SVG, PNG and CSV: importance (fANOVA, PED-ANOVA); pareto, where
+          configs met several scenarios; and of each scenario slices (value over hyperparameter),
+          parallel (coordinates) and learning (curves with where they were stopped); the first two
+          also by the objective of a search over several scenarios. Says what it leaves out and why
+Paper     has none of these
 
 Every number here is of the validation split; the test split chooses nothing and is not read.
 """
 
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import tyro
 
+from analysis import importance
+from analysis.curves import save
 from analysis.importance import searched
+from analysis.search_figures import importances, learning, parallel, pareto, slices
+from analysis.search_figures.drawing import About
+from analysis.search_figures.views import views
+from analysis.table1 import method_of
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError, SearchSpace
+from dfpl.storage import Storage
 from dfpl.study import best
 from dfpl.study.objective import Objective, outcome
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.suggestion import Suggestion
 
 UNFINISHED = "unfinished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    run_dir: tyro.conf.Positional[str]
+    """Folder or URI of the runs of a search."""
+    scenario: str = ""
+    """Draw this scenario alone."""
+    out: str = ""
+    """Folder for the files. Default: that of the runs."""
 
 
 def trials(store: RecordStore) -> pd.DataFrame:
@@ -157,3 +186,70 @@ def two_values(own: Any, complete: list[str], others: list[str]) -> dict[str, An
         "worst_low": ends["low"],
         "worst_high": ends["high"],
     }
+
+
+def draw_all(store: RecordStore, where: Storage, scenario: str = "") -> None:
+    """Write every figure that can be drawn, of one scenario or of all, and say why the others
+    cannot. Raises ConfigError where nothing was searched, or not in `scenario`."""
+    objective, space = searched(store)
+    frame = trials(store)
+    chosen = views(frame, objective, scenario)
+    about = about_runs(store, frame)
+    with left_out("importance"):
+        shown = importances_of(store, scenario)
+        save(shown, importances.draw(shown, about), where, "importance")
+    with left_out("pareto"):
+        shown = front(frame, store)
+        save(shown, pareto.draw(shown, about), where, "pareto")
+    for view in chosen:
+        shown = pd.DataFrame(view.trials)
+        for name, draw in (("slices", slices.draw), ("parallel", parallel.draw)):
+            with left_out(f"{name}_{view.name}"):
+                save(shown, draw(view, space, about), where, f"{name}_{view.name}")
+        runs: Any = frame[frame["scenario"] == view.name]
+        if len(runs):
+            draw_learning(store, runs.to_dict("records"), where, about)
+
+
+def draw_learning(
+    store: RecordStore, runs: list[dict[str, Any]], where: Storage, about: About
+) -> None:
+    """The curves of the runs of one scenario."""
+    of = runs[0]["scenario"]
+    with left_out(f"learning_{of}"):
+        shown = learning_curves(store, learning.chosen(runs))
+        save(shown, learning.draw(shown, runs, of, about), where, f"learning_{of}")
+
+
+@contextmanager
+def left_out(name: str) -> Iterator[None]:
+    """Go on without a figure that cannot be drawn, and say why."""
+    try:
+        yield
+    except ConfigError as error:
+        print(f"left out {name}: {error}")
+
+
+def importances_of(store: RecordStore, scenario: str) -> pd.DataFrame:
+    frame: Any = importance.build(store)
+    return frame[frame["scenario"].isin([scenario])] if scenario else frame
+
+
+def about_runs(store: RecordStore, frame: pd.DataFrame) -> About:
+    """Data, method and metric, which all runs of a study share."""
+    record = store.read(frame["run_id"].iloc[0])
+    assert record is not None  # it made a row of the frame
+    return About(record.config["dataset"], method_of(record), record.config["metric"])
+
+
+def main() -> None:
+    options = tyro.cli(Options, description=__doc__)
+    store = RecordStore(options.run_dir)
+    try:
+        draw_all(store, Storage(options.out) if options.out else store.root, options.scenario)
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,16 +1,22 @@
 """What a search saw, from hand-made trials, records and epochs."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from samples import make_packed, make_run
+from test_figures import overlap
 
 from analysis import search
+from analysis.search_figures import axes, importances, learning, parallel, pareto, slices, views
+from analysis.search_figures.drawing import About
 from dfpl.data.scenario import Scenario
 from dfpl.fields import Choice, ConfigError, FloatRange, IntRange
-from dfpl.study.objective import Block
+from dfpl.study.objective import Block, Objective
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.suggestion import Suggestion, run_of
 
@@ -183,3 +189,213 @@ def test_a_folder_without_a_search_is_refused(tmp_path: Path) -> None:
         search.trials(RecordStore(tmp_path))
     with pytest.raises(ConfigError, match=r"no run of a search in .* has ended"):
         search.trials(new_store(tmp_path))
+
+
+# What figures show
+
+
+def test_a_view_of_one_scenario_and_one_of_the_objective(tmp_path: Path) -> None:
+    store = new_store(tmp_path, "worst")
+    leave(store, 0, point(), {"both-50/0": [0.5], "image-30/0": [0.4], "both-50/1": [0.2]}, "worst")
+    leave(store, 1, point(2.0), {"both-50/0": [0.3], "image-30/0": [0.4, "pruned"]}, "worst")
+    leave(store, 2, point(3.0), {"both-50/0": [0.9], "image-30/0": [0.9]}, "worst", runs=1)
+    leave(store, 3, point(4.0), {"both-50/0": ["failed"]}, "worst")
+    over, both, image = views.views(search.trials(store), Objective(kind="worst"))
+    assert [view.name for view in (over, both, image)] == ["worst", "both-50", "image-30"]
+    assert over.title == "worst of 2 scenarios" and both.title == "in both-50"
+    assert over.counts == "3 trials: 1 whole, 1 pruned, 1 failed"  # 2 goes on
+    # both-50: mean of 0.5 and 0.2; image-30: 0.4
+    assert over.trials[0]["value"] == pytest.approx(0.35)
+    assert over.trials[0]["low"] == pytest.approx(0.25)
+    assert over.trials[0]["epochs"] == 3
+    assert [row["value"] for row in both.whole] == pytest.approx([0.35, 0.3, 0.9])
+    assert both.best == both.trials[2] and both.paper == both.trials[0]
+    assert [row["state"] for row in image.trials] == ["complete", "pruned"]
+    assert np.isnan(over.of_state("failed")[0]["value"])
+    [alone] = views.views(search.trials(store), Objective(kind="worst"), "image-30")
+    assert alone == image
+    with pytest.raises(ConfigError, match=r"no trial met both-70; .* of both-50, image-30"):
+        views.views(search.trials(store), Objective(), "both-70")
+
+
+def test_where_values_and_ticks_lie_on_an_axis() -> None:
+    alpha, prototypes, choice = SPACE.values()
+    assert axes.places(alpha, [0.01, 1.0, 10.0]) == pytest.approx([0, 2 / 3, 1])
+    assert axes.places(prototypes, [2, 15]) == [0, 1]
+    assert axes.places(choice, ["skip", "zeros"]) == [1, 0]
+    assert axes.places(Choice((7,)), [7]) == [0]
+    assert list(axes.ticks(alpha).values()) == ["0.01", "0.1", "1", "10"]
+    assert axes.ticks(choice) == {0: "zeros", 1: "skip"}
+    assert list(axes.ticks(FloatRange(0.0, 0.5)).values()) == ["0", "0.15", "0.3", "0.5"]
+    # 1e-10 to 1e-3 leave room beside the ends: of these eight every third
+    wide = axes.ticks(FloatRange(1e-12, 0.3, log=True))
+    assert list(wide.values()) == ["1e-12", "1e-10", "1e-07", "0.0001", "0.3"]
+    assert len(axes.ticks(IntRange(1, 2))) == 2
+
+
+def rows(*values: float) -> list[dict[str, Any]]:
+    return [
+        {"trial": k, "run_id": f"r{k}", "value": value, "state": "complete", "epochs": 2}
+        for k, value in enumerate(values)
+    ]
+
+
+def test_the_best_tenth_is_rounded_up() -> None:
+    found = parallel.best_tenth(rows(*np.linspace(0.1, 0.9, 11)))
+    assert [row["trial"] for row in found] == [10, 9]
+    assert [row["trial"] for row in parallel.best_tenth(rows(0.3, 0.2))] == [0]
+
+
+def test_parallel_lines_cross_axes_at_their_values() -> None:
+    trials = [{**point(1.0, 15, "skip"), "value": 0.3}, {**point(0.1, 2), "value": 0.5}]
+    found = parallel.heights(trials, SPACE, [20.0, 40.0, 60.0])
+    np.testing.assert_allclose(found, [[2 / 3, 1 / 3], [1, 0], [1, 0], [0.25, 0.75]])
+    scale = parallel.value_ticks(trials)
+    assert scale[0] <= 30 < 50 <= scale[-1]
+
+
+def test_the_curves_shown_are_the_best_the_papers_and_a_few_of_the_others() -> None:
+    runs = rows(0.5, 0.4, 0.3, 0.9, 0.2, 0.1, 0.3)
+    runs[2] |= {"state": "pruned", "value": 0.95}
+    runs[6] |= {"epochs": 0}
+    assert learning.chosen(runs) == [f"r{k}" for k in range(6)]
+    # of 1, 2, 4 and 5 the first and the third
+    assert learning.chosen(runs, most=4) == ["r0", "r1", "r3", "r4"]
+    assert learning.chosen(runs, most=1) == ["r0", "r3"]
+    assert learning.without_epochs(runs) == "; 1 failed before the end of an epoch"
+
+
+# The drawings
+
+
+ABOUT = About("made_up", "dfpl", "balanced_accuracy")
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> RecordStore:
+    """A search over three scenarios with all that can happen to a trial."""
+    store, random = new_store(tmp_path_factory.mktemp("pareto"), "pareto"), np.random.default_rng(0)
+    for number in range(16):
+        values = random.uniform(0.2, 0.8, (3, 3)).tolist()
+        names = ("both-0/0", "both-50/0", "image-70/0")
+        reached: dict[str, Any] = dict(zip(names, values, strict=True))
+        if number in (3, 4):
+            reached["both-0/0"] = [*values[0], "pruned" if number == 3 else "failed"]
+        if number == 5:
+            reached["both-0/0"] = ["failed"]
+        alpha, count = 10 ** random.uniform(-2, 1), int(random.integers(2, 16))
+        cut = 1 if number in (3, 4, 5) else None
+        leave(store, number, point(float(alpha), count), reached, "pareto", runs=cut)
+    return store
+
+
+def view_of(store: RecordStore) -> views.View:
+    return views.views(search.trials(store), Objective(kind="pareto"))[0]
+
+
+def curves_of(store: RecordStore) -> Figure:
+    runs = view_of(store).trials
+    found = search.learning_curves(store, learning.chosen(runs))
+    return learning.draw(found, runs, "both-0", ABOUT)
+
+
+def shares_by_hand() -> pd.DataFrame:
+    """As of `importance.build`; one scenario has too few, one equal values."""
+    few = {"both-70": 9, "image-30": 12}
+    told = {"fanova": 0.3, "ped_anova": 0.4, "low": 0.1, "high": 0.6}
+    return pd.DataFrame(
+        {"scenario": scenario, "hyperparameter": name, "n": few.get(scenario, 30)}
+        | ({} if scenario in few else told)
+        for scenario in ("all", "both-30", "both-50", "both-70", "image-30")
+        for name in SPACE
+    )
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda store: slices.draw(view_of(store), SPACE, ABOUT),
+        lambda store: parallel.draw(view_of(store), SPACE, ABOUT),
+        lambda store: pareto.draw(search.front(search.trials(store), store), ABOUT),
+        lambda _: importances.draw(shares_by_hand(), ABOUT),
+        curves_of,
+    ],
+)
+def test_no_text_is_cut_off_and_the_legend_covers_no_panel(draw: Any, searched: Any) -> None:
+    assert overlap(draw(searched)) == []
+
+
+def legend_of(figure: Figure) -> list[str]:
+    return [text.get_text() for text in figure.legends[0].get_texts()]
+
+
+def test_a_scenario_without_importances_says_why() -> None:
+    panels = importances.draw(shares_by_hand(), ABOUT).axes
+    said = {str(panel.get_title()): [text.get_text() for text in panel.texts] for panel in panels}
+    assert said["both-70, n = 9"] == ["fewer than 10 configs"]
+    assert said["image-30, n = 12"] == ["all values are equal"]
+    assert said["all scenarios, n = 30"] == []
+
+
+def test_legends_name_what_there_is(searched: RecordStore, each: RecordStore) -> None:
+    found = legend_of(slices.draw(view_of(searched), SPACE, ABOUT))
+    assert found[:3] == ["whole trial", "pruned, at its best so far", "failed, without a value"]
+    assert legend_of(curves_of(searched))[3:] == ["pruned here", "failed here"]
+    [_, image] = views.views(search.trials(each), Objective())
+    assert legend_of(slices.draw(image, SPACE, ABOUT))[0] == "whole trial"
+    assert "pruned" not in " ".join(legend_of(slices.draw(image, SPACE, ABOUT)))
+    assert legend_of(parallel.draw(image, SPACE, ABOUT))[0] == "best trial"
+
+
+def test_what_cannot_be_drawn_says_why() -> None:
+    cut = [{**row, **point(), "state": "failed"} for row in rows(0.1)]
+    view = views.View("both-50", "in both-50", cut)
+    with pytest.raises(ConfigError, match="no trial of both-50 has a value; all 1 failed"):
+        slices.draw(view, SPACE, ABOUT)
+    with pytest.raises(ConfigError, match="no trial of both-50 ran to the end"):
+        parallel.draw(view, SPACE, ABOUT)
+    with pytest.raises(ConfigError, match="no run of both-50 has an epoch"):
+        learning.draw(search.learning_curves(RecordStore("."), []), cut, "both-50", ABOUT)
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> None:
+    monkeypatch.setattr(sys, "argv", ["search", *map(str, arguments)])
+    search.main()
+
+
+def test_the_command_writes_figures_and_numbers(
+    searched: RecordStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("dfpl.study.importance.RESAMPLES", 4)  # of which nothing is asserted
+    run_command(monkeypatch, searched.root, "--out", tmp_path, "--scenario", "both-0")
+    names = ("importance", "pareto", *(f"{n}_both-0" for n in ("slices", "parallel", "learning")))
+    said = capsys.readouterr().out.splitlines()
+    assert said == [f"wrote {tmp_path}/{name}.svg, .png and .csv" for name in names]
+    assert {file.name for file in tmp_path.iterdir()} == {
+        f"{name}.{kind}" for name in names for kind in ("svg", "png", "csv")
+    }
+    frame: Any = search.trials(searched)
+    numbers = pd.read_csv(tmp_path / "slices_both-0.csv")
+    expected = frame[frame["scenario"] == "both-0"]["value"].tolist()
+    assert numbers["value"].tolist() == pytest.approx(expected, nan_ok=True)
+    svg = (tmp_path / "slices_both-0.svg").read_text()
+    assert all(text in svg for text in [*SPACE, "accuracy on the validation split (%)", "zeros"])
+
+
+def test_the_command_says_what_it_leaves_out(
+    each: RecordStore,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    run_command(monkeypatch, each.root, "--out", tmp_path, "--scenario", "image-30")
+    said = capsys.readouterr().out
+    assert "left out importance: " in said and "10 are the least" in said
+    assert "left out pareto: 1 config(s)" in said
+    assert f"wrote {tmp_path}/learning_image-30.svg" in said
+    for arguments in ([each.root, "--scenario", "both-90"], [tmp_path]):
+        with pytest.raises(SystemExit, match=r"^error: no (trial met both-90|search in)"):
+            run_command(monkeypatch, *arguments)
