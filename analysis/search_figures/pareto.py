@@ -24,9 +24,10 @@ SIDES: list[dict[str, Any]] = [
 
 def draw(frame: pd.DataFrame, about: About) -> Figure:
     """`frame` is that of `search.front`; configs on the front have bars, their 95 % intervals, and
-    the number of their first trial."""
+    the number of their first trial, with its search where there are several."""
     rows: list[dict[str, Any]] = frame.to_dict("records")
     front = sorted((row for row in rows if row["on_front"]), key=lambda row: row["first"])
+    several = len({row["search"] for row in rows}) > 1
     rest = [row for row in rows if not row["on_front"]]
     figure = new_figure(6.0, 5.4)
     axes = figure.add_subplot()
@@ -37,7 +38,8 @@ def draw(frame: pd.DataFrame, about: About) -> Figure:
     )
     for side, row in zip(cycle(SIDES), front, strict=False):
         place = (100 * row["first"], 100 * row["worst"])
-        axes.annotate(str(row["trial"]), place, textcoords="offset points", fontsize=9, **side)
+        name = f"{row['search']} {row['trial']}" if several else str(row["trial"])
+        axes.annotate(name, place, textcoords="offset points", fontsize=9, **side)
     paper = [row for row in rows if row["trial"] == 0]
     axes.plot(*points(paper), **STAR, zorder=5)
     axes.set_xlabel(f"{rows[0]['axis']}: {about.value}", fontsize=9)
