@@ -180,3 +180,9 @@ def test_what_is_published_can_be_read_again(
     assert content["settings"]["start"]["classes"] == 30 and content["machine"]["threads"] >= 1
     expected = "| case | ratio |\n| --- | --- |\n| a | 2 [1.5, 3] |\n| b |  |\n"
     assert path.with_suffix(".md").read_text() == expected
+
+
+def test_report() -> None:
+    report = benchmark("report")
+    [row] = report.measure(report.Settings(trials=(9,)))
+    assert row["trials"] == "12" and row["seconds of CPU"] > 0 and 1 < row["MB"] < 5

@@ -137,7 +137,8 @@ function key(title, signs) {
     if (hatch) parts.push(["path", { d: hatch, stroke: themeColours().page, "stroke-width": 1.2 }]);
     return make("li", {}, drawing(/^(line|dashes)-open/.test(symbol) ? 22 : 12, ...parts), name);
   });
-  return make("ul", { class: "key" }, make("li", { class: "title" }, title), ...items);
+  const first = title ? [make("li", { class: "title" }, title)] : [];
+  return make("ul", { class: "key" }, ...first, ...items);
 }
 
 // Scores with intervals, one row each, grouped by scenario.

@@ -25,7 +25,7 @@ const BLOCKS = {
   facts: (block) =>
     make("dl", {}, ...block.rows.flatMap(([name, value]) => [make("dt", {}, name), make("dd", {}, value)])),
   table: (block) =>
-    make("div", {}, scrolling(table(block)), ...block.notes.map((note) => make("p", { class: "note" }, note))),
+    make("div", { class: "block" }, scrolling(table(block)), ...block.notes.map((note) => make("p", { class: "note" }, note))),
   code: codeBlock,
   chart: (block) => chart(block, CHARTS[block.chart](block.data)),
 };

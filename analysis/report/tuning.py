@@ -17,7 +17,7 @@ from analysis.table1 import scenarios_of
 from dfpl.fields import Choice, ConfigError, FloatRange, SearchSpace
 from dfpl.study.objective import Objective
 
-MOST_POINTS, MOST_CURVES, MOST_CONFIGS = 1500, 60, 240
+MOST_POINTS, MOST_CURVES, MOST_CONFIGS = 1500, 60, 160
 """Runs in slices, curves, and configs from which importances are told, over all scenarios."""
 BEST_KEPT = 20
 """Of each scenario these stay in the slices, whatever is left out."""
