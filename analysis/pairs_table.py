@@ -56,7 +56,7 @@ def of_scenario(scenario: str, rows: Rows, names: dict[str, str], notes: list[st
             [
                 *pair_cells(row, names),
                 *([counts_of(row), p_cell(row, "p_mcnemar")] if mcnemar else []),
-                Cell(str(row["seeds"])),
+                Cell(f"{row['seeds']:g}"),
             ]
             for row in rows
         ],
