@@ -91,8 +91,10 @@ function axis(title, more = {}) {
   };
 }
 
+// What tells names apart is mostly at their ends: the middle is left out.
 function shorten(words, most) {
-  return words.length > most ? `${words.slice(0, most - 1)}…` : words;
+  const head = Math.ceil(most / 3);
+  return words.length > most ? `${words.slice(0, head)}…${words.slice(words.length - (most - head - 1))}` : words;
 }
 
 // Plotly reads a few tags in its texts: they are taken apart, so that a text is shown as it is.

@@ -111,7 +111,7 @@ function frame() {
   const sections = data.sections.map((part) =>
     make("section", { id: part.id, "aria-labelledby": `${part.id}-title` },
       make("h2", { id: `${part.id}-title` }, part.title),
-      make("p", { class: "how" }, part.how),
+      make("p", { class: "how" }, part.how.replaceAll(" %", "\u00a0%")),
       ...part.blocks.map((block) => BLOCKS[block.kind](block))));
   const links = data.sections.map((part) =>
     make("li", {}, make("a", { href: `#${part.id}` }, part.title)));
