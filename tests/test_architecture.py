@@ -17,6 +17,7 @@ FORBIDDEN = {
 WITH_TORCH = {"loader", "augment", "batch"}  # of dfpl/data
 WITHOUT_TORCH = [
     *("fields", "compute", "config", "metrics", "predictions", "storage", "intervals", "probe"),
+    "representations",
     *("contribution", "robustness"),
     "smallest",
     "study/records",
