@@ -26,6 +26,7 @@ from dfpl.data.packed import PackedDataset
 from dfpl.evaluate import predict_split
 from dfpl.fields import ConfigError
 from dfpl.predict import TrainedModel, read_rows
+from dfpl.representations import read
 from dfpl.storage import Storage
 from dfpl.study import run as study
 from dfpl.study.plan import Plan
@@ -217,6 +218,19 @@ def test_what_is_exported_of_people_names_nobody(dfpl: Any, trained: Path, tmp_p
     pd.testing.assert_frame_equal(
         known.drop(columns=["id", "group"]), hidden.drop(columns=["id", "group"])
     )
+
+
+def test_what_rows_are_classified_from_is_saved(dfpl: Any, trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "shown.parquet"
+    arguments = ["--data", trained / "data", "--draws", 2, "--split", "val"]
+    code, text, errors = dfpl(
+        "evaluate", trained / "model", *arguments, "--save-representations", out
+    )
+    assert code == 0, errors
+    packed, found = PackedDataset.load(trained / "data"), read(out, "image")
+    assert f"wrote what {len(found)} rows are classified from to {out}" in text
+    assert found.ids.tolist() == packed.ids(packed.rows("val"))
+    assert (found.facts.method, found.facts.split) == ("dfpl", "val")
 
 
 def test_predictions_for_rows_with_gaps(dfpl: Any, trained: Path, tmp_path: Path) -> None:
