@@ -221,8 +221,7 @@ def _with(config: Any, values: dict[str, Any], prefix: str) -> Any:
 
 def _check(options: Options) -> None:
     """Refuse what is wrong before any work is done."""
-    scenarios: str | None = getattr(options, "scenarios", None)
-    if scenarios is not None:
+    if scenarios := getattr(options, "scenarios", ""):  # empty: the study has its own default
         parse_scenarios(scenarios)
     if isinstance(options, SearchOptions):
         if options.transfer < 0:

@@ -113,7 +113,7 @@ def test_what_a_search_leaves_can_be_read(runs: Path, tmp_path: Path) -> None:
     assert "What they rest on" in dfpl("best", search)
     assert "left out importance" in analysis("search", search, "--out", str(tmp_path))
     assert (tmp_path / "slices_both-50.svg").exists()
-    assert "regret" in analysis("transfer", str(runs / "transfer"))
+    assert "Tuned in (rows)" in analysis("transfer", str(runs / "transfer"))
     assert "DrFuse" in analysis("pairs", str(runs / "table1"))
     assert "samples" in analysis("precision", str(runs / "table1"))
 
