@@ -3,6 +3,7 @@ themes, narrow, and on paper. Screenshots stay in $CI_ARTEFACTS, or in artefacts
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,14 @@ def browser() -> Iterator[Any]:
         chromium.close()
 
 
+def wait_until(page: Any, condition: str, seconds: float = 60.0) -> None:
+    """Playwright's own wait asks by eval again and again, which the page forbids."""
+    deadline = time.monotonic() + seconds
+    while not page.evaluate(condition):
+        assert time.monotonic() < deadline, condition
+        page.wait_for_timeout(50)
+
+
 class Opened:
     """A page, and what went wrong in it."""
 
@@ -63,7 +72,7 @@ class Opened:
         self.page.on("pageerror", lambda error: self.faults.append(str(error)))
         self.page.on("request", self._asked)
         self.page.goto(file.as_uri())
-        self.page.wait_for_function(DRAWN, timeout=60_000)
+        wait_until(self.page, DRAWN)
 
     def _heard(self, message: Any) -> None:
         if message.type in ("error", "warning"):
@@ -157,8 +166,8 @@ def test_the_numbers_of_a_chart_are_a_table_beneath(opened: Opened) -> None:
 def test_a_command_is_copied(opened: Opened) -> None:
     button = opened.page.locator("#reproduce .code button").first
     button.click()
-    opened.page.wait_for_function(
-        "document.querySelector('#reproduce .code button').textContent !== 'Copy'"
+    wait_until(
+        opened.page, "document.querySelector('#reproduce .code button').textContent !== 'Copy'"
     )
     assert button.inner_text() in ("Copied", "Press Ctrl+C")
 
@@ -170,7 +179,7 @@ def test_the_theme_is_that_of_the_system_and_can_be_changed(opened: Opened) -> N
     page.screenshot(path=artefact("report-light.png"), full_page=True)
     page.locator("button.theme").click()
     assert page.evaluate(colour) != before
-    page.wait_for_function(DRAWN)
+    wait_until(page, DRAWN)
     page.screenshot(path=artefact("report-dark.png"), full_page=True)
     assert page.locator("button.theme").inner_text() == "Light theme"
     page.locator("button.theme").click()
