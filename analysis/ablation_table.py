@@ -1,9 +1,7 @@
 """The printed form of an ablation, and its command."""
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -13,11 +11,10 @@ import tyro
 from analysis.ablation import build
 from analysis.confirm import percent
 from analysis.table1 import cell_of
-from analysis.tables import RENDER, Cell, Format, Table
+from analysis.tables import RENDER, Cell, Format, Table, publish
 from dfpl.ablation import Ablation
 from dfpl.config import Metric
 from dfpl.fields import ConfigError
-from dfpl.predictions import PredictionError
 from dfpl.study.records import RecordStore
 
 
@@ -107,14 +104,11 @@ def render(
 def main(table: Ablation, description: str | None, head: Head = GROUPED) -> None:
     """Print or write a table, from the command line."""
     options = tyro.cli(Options, description=description)
-    try:
+
+    def make() -> str:
         if not options.run_dirs:
             raise ConfigError(f"no folder of runs; try python -m analysis.{table.name} RUN_DIR")
         frame = build([RecordStore(folder) for folder in options.run_dirs], table, options.metric)
-    except (ConfigError, PredictionError) as error:
-        sys.exit(f"error: {error}")
-    text = render(frame, table, options.format, head)
-    if options.out:
-        Path(options.out).expanduser().write_text(text)
-    else:
-        print(text, end="")
+        return render(frame, table, options.format, head)
+
+    publish(make, options.out)

@@ -11,9 +11,7 @@ rules of the verdict are those of `analysis.claim.verdict`. The intervals are th
 and of other seeds.
 """
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -23,10 +21,9 @@ import tyro
 from analysis.claim import gap_of, verdict
 from analysis.claimed import claims_of
 from analysis.confirm import percent
-from analysis.tables import RENDER, Cell, Format, Table
+from analysis.tables import RENDER, Cell, Format, Table, publish
 from dfpl.config import Metric
 from dfpl.fields import ConfigError
-from dfpl.predictions import PredictionError
 from dfpl.study.records import RecordStore
 
 SHOWN = 4
@@ -115,16 +112,13 @@ def render(frame: pd.DataFrame, form: Format | Literal["csv"]) -> str:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    try:
+
+    def make() -> str:
         if not (options.ablations or options.table1 or options.figure3):
             raise ConfigError("no folder of runs: give --ablations, --table1 or --figure3")
-        text = render(build(options), options.format)
-    except (ConfigError, PredictionError) as error:
-        sys.exit(f"error: {error}")
-    if options.out:
-        Path(options.out).expanduser().write_text(text)
-    else:
-        print(text, end="")
+        return render(build(options), options.format)
+
+    publish(make, options.out)
 
 
 if __name__ == "__main__":

@@ -20,11 +20,9 @@ test over independent data sets. All p-values are corrected after Holm for the n
 scenarios printed, each kind of test by itself.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -37,12 +35,12 @@ from analysis.entries import Entry, Scored, entries, scored
 from analysis.pairs_table import tables
 from analysis.statistics import holm, mcnemar_p, pooled_p, signed_rank_p
 from analysis.table1 import scenarios_of
-from analysis.tables import RENDER, Format
+from analysis.tables import RENDER, Format, publish
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError
 from dfpl.intervals import difference, p_value
-from dfpl.predictions import PredictionError, Predictions, correct
+from dfpl.predictions import Predictions, correct
 from dfpl.study.records import Record, RecordStore
 
 ALL = "all"
@@ -186,15 +184,12 @@ def render(frame: pd.DataFrame, form: Format | Literal["csv"]) -> str:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    try:
+
+    def make() -> str:
         frame = build(RecordStore(options.run_dir), options.metric, options.scenario)
-    except (ConfigError, PredictionError) as error:
-        sys.exit(f"error: {error}")
-    text = render(frame, options.format)
-    if options.out:
-        Path(options.out).expanduser().write_text(text)
-    else:
-        print(text, end="")
+        return render(frame, options.format)
+
+    publish(make, options.out)
 
 
 if __name__ == "__main__":

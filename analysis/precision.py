@@ -29,10 +29,8 @@ varies by seeds / S + samples. Intervals of standard deviations are those of chi
 many degrees of freedom as there are draws, seeds, or groups (resamples, where fewer), less one.
 """
 
-import sys
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -45,10 +43,11 @@ from analysis.curves import read
 from analysis.entries import Scored, entries, scored
 from analysis.pairs import Options, asked_scenarios, right
 from analysis.precision_table import render
+from analysis.tables import publish
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError
-from dfpl.predictions import PredictionError, Predictions
+from dfpl.predictions import Predictions
 from dfpl.robustness import scores_of_draws
 from dfpl.smallest import ASSUMED, FACTORS, Smallest, independent_samples, smallest_difference
 from dfpl.study.records import RecordStore
@@ -191,15 +190,12 @@ def _columns(best: Smallest, worst: Smallest) -> dict[str, float]:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    try:
+
+    def make() -> str:
         found = build(RecordStore(options.run_dir), options.metric, options.scenario)
-    except (ConfigError, PredictionError) as error:
-        sys.exit(f"error: {error}")
-    text = render(found.parts, found.smallest, options.format)
-    if options.out:
-        Path(options.out).expanduser().write_text(text)
-    else:
-        print(text, end="")
+        return render(found.parts, found.smallest, options.format)
+
+    publish(make, options.out)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,14 @@
 """Tables as Markdown, LaTeX and HTML: what is best is bold, what is as good is marked."""
 
 import html as web
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal, NamedTuple
+
+from dfpl.fields import ConfigError
+from dfpl.predictions import PredictionError
 
 MARK = "°"
 Format = Literal["markdown", "latex", "html"]
@@ -118,6 +123,19 @@ RENDER: dict[Format, Callable[[Table], str]] = {
     "latex": latex,
     "html": html,
 }
+
+
+def publish(make: Callable[[], str], out: str) -> None:
+    """Print the text of a command, or write it to the file `out`; what is wrong with the choices or
+    the records ends the process with a line."""
+    try:
+        text = make()
+    except (ConfigError, PredictionError) as error:
+        sys.exit(f"error: {error}")
+    if out:
+        Path(out).expanduser().write_text(text)
+    else:
+        print(text, end="")
 
 
 def _escaped(text: str, characters: dict[str, str]) -> str:

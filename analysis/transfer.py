@@ -13,10 +13,8 @@ Paper     nothing: it has one config for all scenarios
 Validation chooses, the test split only scores what was chosen.
 """
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
@@ -24,10 +22,8 @@ import pandas as pd
 import tyro
 
 from analysis.confirm import percent
-from analysis.tables import RENDER, Cell, Format, Table
+from analysis.tables import RENDER, Cell, Format, Table, publish
 from analysis.transfer_matrix import ALL, SHARE, Row, best_for_all, build
-from dfpl.fields import ConfigError
-from dfpl.predictions import PredictionError
 from dfpl.study.records import RecordStore
 from dfpl.study.regret import OneForAll
 
@@ -158,15 +154,7 @@ def render(frame: pd.DataFrame, form: Format | Literal["csv"]) -> str:
 
 def main() -> None:
     options = tyro.cli(Options, description=__doc__)
-    try:
-        frame = build(RecordStore(options.run_dir))
-    except (ConfigError, PredictionError) as error:
-        sys.exit(f"error: {error}")
-    text = render(frame, options.format)
-    if options.out:
-        Path(options.out).expanduser().write_text(text)
-    else:
-        print(text, end="")
+    publish(lambda: render(build(RecordStore(options.run_dir)), options.format), options.out)
 
 
 if __name__ == "__main__":
