@@ -83,6 +83,7 @@ class Stopping(tune.Callback, tune.Stopper):
         def hear(number: int, frame: Any) -> None:
             ended = SystemExit(128 + number)
             if self.reason is not None:
+                self.reason = ended
                 raise ended
             self.because(ended)
             say(
@@ -93,6 +94,9 @@ class Stopping(tune.Callback, tune.Stopper):
         before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             yield
+        except SystemExit:
+            self.end()  # where Ray waited it has put one of its own, of code 1, in place of ours
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)

@@ -191,3 +191,23 @@ def test_a_study_ends_when_its_trials_have_or_when_time_is_up(
         with pytest.raises(SystemExit) as ended:
             stopping.end()
         assert ended.value.code == 143
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_with_its_own_code_whatever_ray_makes_of_it(number: int) -> None:
+    said: list[str] = []
+    stopping = Stopping()
+    with pytest.raises(SystemExit) as ended, stopping.on_signals(said.append):
+        signal.raise_signal(number)
+        assert stopping.reason is not None and len(said) == 1
+        try:
+            signal.raise_signal(number)
+        except SystemExit:
+            raise SystemExit(1) from None  # as ray.get does
+    assert ended.value.code == 128 + number
+
+
+def test_a_process_that_ends_for_another_reason_keeps_its_code() -> None:
+    with pytest.raises(SystemExit) as ended, Stopping().on_signals(print):
+        raise SystemExit(3)
+    assert ended.value.code == 3
