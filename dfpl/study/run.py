@@ -38,7 +38,7 @@ from dfpl.study.records import RecordStore
 from dfpl.study.resources import fit_to_cluster
 from dfpl.study.searcher import OptunaSearcher, Strategy
 from dfpl.study.session import Session
-from dfpl.study.stopping import Gate, Stopping
+from dfpl.study.stopping import Gate, SignalledError, Stopping, leave
 from dfpl.study.suggestion import Suggestion, ended, trial_name
 from dfpl.study.tuning import (
     RefereeActor,
@@ -75,8 +75,10 @@ def complaints_end_with_2() -> Iterator[None]:
     except (ConfigError, DataError, StorageError) as error:
         console.print(f"error: {error}", style="bold red", markup=False)
         sys.exit(2)
+    except SignalledError as ended:
+        leave(ended.status)
     except KeyboardInterrupt:
-        sys.exit(130)
+        leave(130)
 
 
 def study(plan: Plan, arguments: list[str]) -> None:

@@ -3,14 +3,17 @@
 Nothing new is begun, running trials keep a checkpoint, and the same command goes on.
 """
 
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
-from typing import Any
+from typing import Any, NoReturn
 
+import ray
 from ray import tune
 from ray.tune.search import Searcher
 
@@ -23,6 +26,31 @@ GRACE_S = 25.0
 """Longest wait for running trials; 30 s are what a machine that is taken away gives."""
 UNFINISHED = {"stopped", "unwritten"}
 """Last words of a trial that leaves no record and goes on another time."""
+
+
+ENDING = (signal.SIGINT, signal.SIGTERM)
+
+
+class SignalledError(SystemExit):
+    """A signal ended the study. After a second one it was raised wherever the program was, which
+    may leave a library's state broken (a `Condition.notify` that was cut off loses the next one),
+    so that its cleanup at exit waits forever: see `leave`.
+    """
+
+    def __init__(self, number: int) -> None:
+        self.status = 128 + number
+        super().__init__(self.status)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, and Ray where it was started for it; nothing of it waits for what
+    libraries do at exit, and a further signal cuts nothing off."""
+    for number in ENDING:
+        signal.signal(number, signal.SIG_IGN)
+    ray.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 class Stopping(tune.Callback, tune.Stopper):
@@ -81,17 +109,16 @@ class Stopping(tune.Callback, tune.Stopper):
             return
 
         def hear(number: int, frame: Any) -> None:
-            ended = SystemExit(128 + number)
             if self.reason is not None:
-                self.reason = ended
-                raise ended
-            self.because(ended)
+                self.reason = SignalledError(number)
+                raise self.reason
+            self.because(SignalledError(number))
             say(
                 f"{signal.Signals(number).name}: running trials keep a checkpoint, which takes "
                 f"{GRACE_S:.0f} s at most; once more ends at once. The same command goes on."
             )
 
-        before = {number: signal.signal(number, hear) for number in (signal.SIGINT, signal.SIGTERM)}
+        before = {number: signal.signal(number, hear) for number in ENDING}
         try:
             yield
         except SystemExit:

@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -205,6 +206,21 @@ def test_a_second_signal_ends_with_its_own_code_whatever_ray_makes_of_it(number:
         except SystemExit:
             raise SystemExit(1) from None  # as ray.get does
     assert ended.value.code == 128 + number
+
+
+@pytest.mark.parametrize("raised", ["KeyboardInterrupt", "SignalledError(2)"])
+def test_a_signal_cannot_cut_off_or_hold_up_the_end_of_the_process(raised: str) -> None:
+    script = (
+        "import atexit, signal, time\n"
+        "from dfpl.study import stopping\n"
+        "from dfpl.study.run import complaints_end_with_2\n"
+        "atexit.register(time.sleep, 600)\n"
+        "stopping.ray.shutdown = lambda: (signal.raise_signal(2), print('ray is down'))\n"
+        "with complaints_end_with_2():\n"
+        f"    raise {raised.replace('Sig', 'stopping.Sig')}\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, timeout=60)
+    assert done.returncode == 130 and done.stdout == b"ray is down\n"
 
 
 def test_a_process_that_ends_for_another_reason_keeps_its_code() -> None:
