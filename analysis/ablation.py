@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from analysis.comparison import Runs, Scores
+from analysis.comparison import Scores
+from analysis.runs import Runs, score_runs
 from analysis.statistics import holm
 from analysis.table1 import PAPER_METRICS, scenarios_of
 from dfpl.ablation import Ablation, Row
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError, flatten
-from dfpl.intervals import Estimate, difference, estimate, p_value, resampled_scores
-from dfpl.predictions import Predictions
+from dfpl.intervals import Estimate, difference, estimate, p_value
 from dfpl.study.records import Record, RecordStore
 
 PAPER = Path(__file__).parent / "paper"
@@ -142,24 +142,11 @@ def scores_of_rows(
 ) -> tuple[dict[str, Scores], int]:
     """Per row and seed the test score and those of its resamples, the same resamples for all; and
     the number of test samples."""
-    ids = list(
-        dict.fromkeys(r.run_id for runs in found.values() for r in runs.of_seed.values())
-    )  # a run that stands in two rows is read once
-    sizes: list[int] = []
-
-    def test_splits() -> Iterator[Predictions]:
-        for run_id in ids:
-            test = store.predictions(run_id).of_split("test")
-            sizes.append(len(test))
-            yield test
-
-    scored = zip(ids, resampled_scores(test_splits(), [masks], metric), strict=True)
-    scores = {run_id: own[0] for run_id, own in scored}
+    scored = score_runs(store, found, [masks], metric)
     of_row = {
-        key: {seed: scores[record.run_id] for seed, record in runs.of_seed.items()}
-        for key, runs in found.items()
+        key: {seed: scores[0] for seed, scores in own.items()} for key, own in scored.scores.items()
     }
-    return of_row, max(sizes, default=0)
+    return of_row, scored.n
 
 
 def line_of(row: Row, scores: dict[str, Scores]) -> dict[str, Any]:

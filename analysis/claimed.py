@@ -9,15 +9,15 @@ from jaxtyping import Float
 
 from analysis import ablation
 from analysis.claim import Claim, Comparison
-from analysis.comparison import Runs, Scores
-from analysis.curves import by_method, read, test_splits
+from analysis.comparison import Scores
+from analysis.curves import by_method, read
 from analysis.figure4 import TRAINED
+from analysis.runs import score_runs
 from analysis.table1 import LABELS, PAPER, label, scenarios_of
 from dfpl.ablation import TABLE2, TABLE3, TABLE4, TABLE5, Ablation
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError
-from dfpl.intervals import resampled_scores
 from dfpl.study.records import Record, RecordStore
 
 OWN = "dfpl"
@@ -122,18 +122,9 @@ def scores_of_methods(
 ) -> tuple[Tested, int]:
     """Test scores of the paper's methods that have whole runs among `records`, and the number of
     test samples."""
-    found: Tested = {}
-    sizes: set[int] = set()
-    for name, runs in by_method(records).items():
-        if name in LABELS and runs.of_seed:
-            scored = resampled_scores(test_splits(store, runs), tested, metric)
-            found[name] = dict(zip(sorted(runs.of_seed), scored, strict=True))
-            sizes.add(size_of(store, runs))
-    return found, max(sizes, default=0)
-
-
-def size_of(store: RecordStore, runs: Runs) -> int:
-    return len(next(test_splits(store, runs)))
+    runs = {k: own for k, own in by_method(records).items() if k in LABELS and own.of_seed}
+    scored = score_runs(store, runs, tested, metric)
+    return scored.scores, scored.n
 
 
 def against_others(found: Tested, place: int, where: str) -> Iterator[Comparison]:

@@ -1,18 +1,16 @@
 """The runs of several methods in one scenario, and each method against the best of them."""
 
 from collections.abc import Iterator, Sequence
-from textwrap import shorten
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
-from analysis.confirm import without_seed
+from analysis.runs import Runs, score_runs
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
-from dfpl.intervals import difference, estimate, p_value, resampled_scores
-from dfpl.predictions import Predictions
-from dfpl.study.records import Record, RecordStore
+from dfpl.intervals import difference, estimate, p_value
+from dfpl.study.records import RecordStore
 
 STATES = {
     "complete": Scenario.parse("both-0"),
@@ -20,8 +18,6 @@ STATES = {
     "table only": Scenario.parse("image-100"),
 }
 AS_TRAINED = "as in training"
-LONGEST = 70
-"""Characters of a reason."""
 COLUMNS = [
     *("scenario", "available", "method", "value", "low", "high", "seeds", "n", "best"),
     *("difference", "difference_low", "difference_high", "p", "reason", "older_configs"),
@@ -29,27 +25,6 @@ COLUMNS = [
 """What is told of a method in a scenario, with what is available there or in a state."""
 Scores = dict[int, Float[np.ndarray, " R"]]
 """Of one method by seed: of the test split, then of its resamples."""
-
-
-class Runs:
-    """The runs of one method in one scenario: those of its latest config."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        latest = without_seed(max(records, key=lambda record: record.finished_at))
-        own = [record for record in records if without_seed(record) == latest]
-        self.of_seed = {r.config["seed"]: r for r in own if r.state == "complete"}
-        self.others = [record for record in own if record.state != "complete"]
-        self.older_configs = len({str(without_seed(record)) for record in records}) - 1
-
-    @property
-    def reason(self) -> str:
-        """Why seeds, or all of them, are missing."""
-        some = "seed {seed} " if self.of_seed else ""
-        said = [
-            f"{some.format(seed=r.config['seed'])}{r.state}: {shorten(r.reason, LONGEST)}"
-            for r in self.others
-        ]
-        return "; ".join(dict.fromkeys(said))
 
 
 def rows_of_scenario(
@@ -60,28 +35,20 @@ def rows_of_scenario(
     metric: Metric,
 ) -> Iterator[dict[str, Any]]:
     """The rows of all methods, as in training and in each state."""
-    keys = [(name, seed) for name, runs in found.items() for seed in sorted(runs.of_seed)]
-    sizes: list[int] = []
-
-    def test_splits() -> Iterator[Predictions]:
-        for name, seed in keys:
-            test = store.predictions(found[name].of_seed[seed].run_id).of_split("test")
-            sizes.append(len(test))
-            yield test
-
-    masks = [Scenario.parse(scenario), *STATES.values()]
-    scores = dict(zip(keys, resampled_scores(test_splits(), masks, metric), strict=True))
+    scored = score_runs(store, found, [Scenario.parse(scenario), *STATES.values()], metric)
     for place, available in enumerate((AS_TRAINED, *STATES)):
-        here: dict[str, Scores] = {}
-        for (name, seed), own in scores.items():
-            here.setdefault(name, {})[seed] = own[place]
+        here: dict[str, Scores] = {
+            name: {seed: scores[place] for seed, scores in own.items()}
+            for name, own in scored.scores.items()
+            if own
+        }
         for row in compared_with_best(methods, here):
             runs = found.get(row["method"])
             yield {
                 "scenario": scenario,
                 "available": available,
                 **row,
-                "n": max(sizes, default=0),
+                "n": scored.n,
                 "reason": runs.reason if runs else "not there",
                 "older_configs": runs.older_configs if runs else 0,
             }

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from analysis.comparison import Runs
 from analysis.diagram import KINDS, image
+from analysis.runs import Runs
 from analysis.style import style_of
 from analysis.table1 import label, method_of
 from dfpl.config import Metric

@@ -5,7 +5,7 @@ counts with its latest config of a scenario, as in Table I. Where there is one, 
 count, named by what they change in the base run of the study.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,11 @@ import numpy as np
 from jaxtyping import Float, Shaped
 
 from analysis.ablation import settings
-from analysis.comparison import Runs
+from analysis.runs import Runs, score_runs
 from analysis.table1 import method_of, methods_of, scenarios_of
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError
-from dfpl.intervals import resampled_scores
 from dfpl.predictions import Predictions, Task
 from dfpl.study.records import Record, RecordStore
 
@@ -124,24 +123,16 @@ def scored(
     """Read the test splits of a scenario, one at a time, all in the same order of samples; None
     where no run is complete. `see` is given each with the masks that the runs had."""
     runs = {entry.name: entry.runs[scenario] for entry in found if scenario in entry.runs}
-    keys = [(name, seed) for name, own in runs.items() for seed in sorted(own.of_seed)]
-    if not keys:
+    whole = [record for own in runs.values() for record in own.of_seed.values()]
+    if not whole:
         return None
-    records = [runs[name].of_seed[seed] for name, seed in keys]
-    masks = Scenario.from_dict(records[0].config["scenario"])
-    first = store.predictions(records[0].run_id).of_split("test")
-    seen = []
-
-    def test_splits() -> Iterator[Predictions]:
-        for record in records:
-            test = store.predictions(record.run_id).of_split("test").in_order_of(first.ids)
-            seen.append(see(test, masks))
-            yield test
-
-    scores = [own[0] for own in resampled_scores(test_splits(), [masks], metric)]
+    masks = Scenario.from_dict(whole[0].config["scenario"])
+    own = score_runs(store, runs, [masks], metric, lambda test: see(test, masks))
+    first = own.first
+    assert first is not None
     return Scored(
-        scores=dict(zip(keys, scores, strict=True)),
-        seen=dict(zip(keys, seen, strict=True)),
+        scores={(n, k): scores[0] for n, of in own.scores.items() for k, scores in of.items()},
+        seen={(n, k): seen for n, of in own.seen.items() for k, seen in of.items()},
         groups=first.groups,
         task=first.task,
         masks=masks,

@@ -26,9 +26,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from analysis import curves
-from analysis.comparison import Runs
 from analysis.confirm import without_seed
 from analysis.curves import curve, mean_scores, place, read, rows_of, scored, told, write, y_label
+from analysis.runs import Runs
 from analysis.style import style_of
 from analysis.table1 import label, method_of, scenarios_of
 from dfpl.config import Metric

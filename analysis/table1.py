@@ -25,9 +25,10 @@ import numpy as np
 import pandas as pd
 import tyro
 
-from analysis.comparison import AS_TRAINED, COLUMNS, Runs, rows_of_scenario
+from analysis.comparison import AS_TRAINED, COLUMNS, rows_of_scenario
 from analysis.confirm import percent
 from analysis.diagram import KINDS, draw, image
+from analysis.runs import Runs
 from analysis.statistics import Ranks, holm, mean_ranks
 from analysis.tables import MARK, RENDER, Cell, Format, Table, turned
 from dfpl.config import Metric

@@ -17,13 +17,13 @@ import pandas as pd
 from jaxtyping import Float
 
 from analysis.ablation import Values, settings
-from analysis.comparison import Runs, Scores
+from analysis.comparison import Scores
+from analysis.runs import Runs, score_runs
 from analysis.table1 import scenarios_of
 from dfpl.config import Metric
 from dfpl.data.scenario import Scenario
 from dfpl.fields import ConfigError
-from dfpl.intervals import Estimate, estimate, resampled_scores
-from dfpl.predictions import Predictions
+from dfpl.intervals import Estimate, estimate
 from dfpl.study.objective import Objective
 from dfpl.study.records import Record, RecordStore
 from dfpl.study.regret import OneForAll, one_for_all
@@ -110,24 +110,14 @@ def cells_of(
 ) -> dict[str, Reached]:
     """What the runs of one scenario reached; a run that stands for two points is read once."""
     runs = {name: Runs(own) for name, own in here.items() if own}
-    ids = list(dict.fromkeys(r.run_id for own in runs.values() for r in own.of_seed.values()))
-    sizes: list[int] = []
-
-    def test_splits() -> Iterator[Predictions]:
-        for run_id in ids:
-            test = store.predictions(run_id).of_split("test")
-            sizes.append(len(test))
-            yield test
-
-    scored = resampled_scores(test_splits(), [Scenario.parse(scenario)], metric)
-    scores = {run_id: own[0] for run_id, own in zip(ids, scored, strict=True)}
+    scored = score_runs(store, runs, [Scenario.parse(scenario)], metric)
     cells = {}
     for name in here:
         of_seed = runs[name].of_seed if name in runs else {}
         cells[name] = Reached(
             validation=mean([record.value or 0.0 for record in of_seed.values()]),
-            scores={seed: scores[record.run_id] for seed, record in of_seed.items()},
-            n=max(sizes, default=0),
+            scores={seed: own[0] for seed, own in scored.scores.get(name, {}).items()},
+            n=scored.n,
             reason=runs[name].reason if name in runs else "not there",
         )
     return cells

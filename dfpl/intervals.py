@@ -1,5 +1,6 @@
 """From predictions and metrics to the numbers of a record: expectations, intervals, differences."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from math import erfc, sqrt
 from typing import NamedTuple
@@ -13,15 +14,14 @@ from dfpl.draws import states_of_draws
 from dfpl.metrics import (
     METRICS,
     Weights,
-    areas,
-    mean_of_existing,
     measure,
     num_classes_scored,
-    sums,
+    probabilities,
+    truth,
+    weighted_ranks,
     weighted_scores,
 )
-from dfpl.predictions import PER_ROW, STATES, Label, PredictionError, Predictions, Task
-from dfpl.ranks import ranks_of_classes
+from dfpl.predictions import STATES, Label, PredictionError, Predictions, Task
 from dfpl.robustness import Point, curves, expectations, scores_of_draws
 
 
@@ -167,13 +167,13 @@ def resampled_scores(
     rows as they are, then of each resample of groups.
 
     All runs, which must be of the same samples, get the same resamples, so their scores may be
-    subtracted one by one. One run is held at a time, and the first.
+    subtracted one by one. One run is held at a time.
     """
-    first, weights = None, np.empty((0, 0))
+    rows, weights = None, np.empty((0, 0))
     for run in runs:
-        if first is None:
-            first, weights = run, _unit_and_resampled(run.groups, resamples, seed)
-        run = _same_samples(run, first)
+        if rows is None:
+            rows, weights = run.rows, _unit_and_resampled(run.groups, resamples, seed)
+        run = run.like(rows)
         if metric == "prauc":
             yield np.stack([_expected_precision(run, own, weights, draws) for own in scenarios])
         else:
@@ -266,22 +266,16 @@ def _expected_precision(
     predictions: Predictions, scenario: Scenario, weights: Weights, draws: int
 ) -> Float[np.ndarray, " R"]:
     """PRAUC under each row of weights: the mean over draws."""
-    by_row, rows = np.ascontiguousarray(weights.T), np.arange(len(predictions))
-    states = list(states_of_draws(predictions, scenario, draws, seed=0))
-    classes = []
-    for ranks in ranks_of_classes(predictions):
-        at = [sums(ranks.place[state, rows], by_row, ranks.num_places).T for state in states]
-        classes.append(np.mean([areas(own, ranks.num_levels)[1] for own in at], axis=0))
-    return mean_of_existing(np.stack(classes, axis=-1))
-
-
-def _same_samples(run: Predictions, first: Predictions) -> Predictions:
-    """The rows of `run` in the order of `first`, which must be the same samples."""
-    if not np.array_equal(run.ids, first.ids):
-        run = run.in_order_of(first.ids)
-    if not all(np.array_equal(getattr(run, name), getattr(first, name)) for name in PER_ROW):
-        raise PredictionError("the predictions differ in groups, split, labels or modalities")
-    return run
+    positive = truth(predictions.label, len(predictions.class_names))
+    logits, rows = np.stack([predictions.logits[s] for s in STATES]), np.arange(len(predictions))
+    draws_of = Counter(
+        states.tobytes() for states in states_of_draws(predictions, scenario, draws, seed=0)
+    )  # where all rows or none are hit, draws are alike
+    total = np.zeros(len(weights))
+    for states, count in draws_of.items():
+        scores = probabilities(logits[np.frombuffer(states, np.int64), rows], predictions.task)
+        total += count * weighted_ranks(scores, positive, weights)["prauc"]
+    return total / draws
 
 
 def _interval(score: float, resampled: Float[np.ndarray, " R"], level: float) -> Interval:

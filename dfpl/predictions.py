@@ -10,7 +10,7 @@ import json
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -24,8 +24,20 @@ STATES: tuple[State, ...] = get_args(State)
 """What a sample can be classified from; the same names as in `dfpl.method.STATES`."""
 Task = Literal["multiclass", "multilabel"]
 Label = Int[np.ndarray, " N"] | Float[np.ndarray, "N C"]
-PER_ROW = ("ids", "groups", "split", "label", "present")
 FORMAT = 1
+
+
+class Rows(NamedTuple):
+    """The samples of predictions, whatever a model says of them; fields as in `Predictions`."""
+
+    ids: Shaped[np.ndarray, " N"]
+    groups: Shaped[np.ndarray, " N"]
+    split: Shaped[np.ndarray, " N"]
+    label: Label
+    present: Bool[np.ndarray, "N 2"]
+
+
+PER_ROW = Rows._fields
 
 
 class PredictionError(ValueError):
@@ -101,6 +113,18 @@ class Predictions:
         if set(place) != set(ids.tolist()):
             raise PredictionError("the predictions are of different samples")
         return self.take(np.array([place[name] for name in ids.tolist()], dtype=np.int64))
+
+    @property
+    def rows(self) -> Rows:
+        return Rows(*(getattr(self, name) for name in PER_ROW))
+
+    def like(self, rows: Rows) -> "Predictions":
+        """The same in the order of `rows`, which must be the same samples with the same groups,
+        split, labels and modalities; raises PredictionError."""
+        own = self if np.array_equal(self.ids, rows.ids) else self.in_order_of(rows.ids)
+        if not all(map(np.array_equal, own.rows, rows)):
+            raise PredictionError("the predictions differ in groups, split, labels or modalities")
+        return own
 
     def without_names(self) -> "Predictions":
         """The same with ids and groups replaced by hashes with a salt that nobody keeps: rows of

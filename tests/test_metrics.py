@@ -487,11 +487,12 @@ def test_only_predictions_of_the_same_samples_are_compared() -> None:
 def test_resampled_scores_begin_with_the_score_and_do_not_depend_on_the_order_of_rows(
     metric: Metric,
 ) -> None:
-    run, scenarios = made_up(), [BOTH_50, Scenario.parse("image-30")]
+    run = made_up()
+    scenarios = [BOTH_50, *map(Scenario.parse, ("image-30", "tabular-100", "both-0"))]
     shuffled = run.take(np.random.default_rng(1).permutation(120))
     settings: dict[str, Any] = {"draws": 5, "resamples": 50}
     a, b = resampled_scores(iter([run, shuffled]), scenarios, metric, **settings)
-    assert a.shape == (2, 51)
+    assert a.shape == (4, 51)
     for scenario, own in zip(scenarios, a, strict=True):
         assert own[0] == pytest.approx(expected(run, scenario, draws=5)[metric])
     np.testing.assert_allclose(a, b, atol=1e-12)

@@ -4,10 +4,10 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from textwrap import shorten
 
-from analysis.comparison import LONGEST
 from analysis.report.blocks import NOTHING, Block, chart, percents, score, section, table, text
 from analysis.report.scores import STATES, Scored
 from analysis.report.study import Study
+from analysis.runs import LONGEST
 from dfpl.intervals import difference
 
 AS_TRAINED = "as trained"

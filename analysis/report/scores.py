@@ -5,10 +5,12 @@ each draw of who is incomplete meets a resample of the groups of its own, the sa
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from jaxtyping import Float
 
+from analysis.cores import each
 from analysis.curves import bounded, mean_scores
 from analysis.report.lines import Line
 from dfpl.config import Metric
@@ -66,7 +68,7 @@ class Scored:
 
 
 def score_lines(store: RecordStore, lines: list[Line], metric: Metric) -> list[Scored]:
-    return [_score(store, line, metric) for line in lines]
+    return each(partial(_score, store, metric=metric), lines, "configs")
 
 
 def _score(store: RecordStore, line: Line, metric: Metric) -> Scored:

@@ -307,7 +307,7 @@ def progress(what: str, total: int, there: int = 0) -> Iterator[Callable[[int], 
             def shown(count: int) -> None:
                 fresh = bar.tasks[0].completed + count - there
                 rate = fresh / max(time.monotonic() - start, 1e-9)
-                bar.update(task, advance=count, rate=f"{rate:.0f}/s")
+                bar.update(task, advance=count, rate=f"{rate:.1f}/s")
 
             yield shown
         return
@@ -320,6 +320,6 @@ def progress(what: str, total: int, there: int = 0) -> Iterator[Callable[[int], 
         if now - told >= TELL_EVERY_S or done == total:
             told, rate = now, (done - there) / max(now - start, 1e-9)
             left = f"{(total - done) / max(rate, 1e-9):.0f} s left"
-            print(f"{what}: {done} of {total}, {rate:.0f} per second, {left}", file=sys.stderr)
+            print(f"{what}: {done} of {total}, {rate:.1f} per second, {left}", file=sys.stderr)
 
     yield advance
