@@ -2,8 +2,9 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from math import erfc, sqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Shaped
@@ -172,7 +173,7 @@ def resampled_scores(
     rows, weights = None, np.empty((0, 0))
     for run in runs:
         if rows is None:
-            rows, weights = run.rows, _unit_and_resampled(run.groups, resamples, seed)
+            rows, weights = run.rows, _kept(tuple(run.groups.tolist()), resamples, seed)
         run = run.like(rows)
         if metric == "prauc":
             yield np.stack([_expected_precision(run, own, weights, draws) for own in scenarios])
@@ -260,6 +261,14 @@ def _named(
 def _unit_and_resampled(groups: Shaped[np.ndarray, " N"], resamples: int, seed: int) -> Weights:
     """The rows as they are, then resampled."""
     return np.concatenate([np.ones((1, len(groups))), resample_weights(groups, resamples, seed)])
+
+
+@lru_cache(maxsize=1)
+def _kept(groups: tuple[Any, ...], resamples: int, seed: int) -> Weights:
+    """The same, kept for the next run of the same samples: seconds, with as many as DVM-CAR has."""
+    weights = _unit_and_resampled(np.array(groups), resamples, seed)
+    weights.setflags(write=False)
+    return weights
 
 
 def _expected_precision(

@@ -186,3 +186,11 @@ def test_report() -> None:
     report = benchmark("report")
     [row] = report.measure(report.Settings(trials=(9,)))
     assert row["trials"] == "12" and row["seconds of CPU"] > 0 and 1 < row["MB"] < 5
+
+
+def test_scores() -> None:
+    scores = benchmark("scores")
+    settings = scores.Settings(datasets=("MIMIC", "ADNI"), share=0.02, seeds=2)
+    rows = scores.measure(settings)
+    assert [row["data set"] for row in rows] == ["MIMIC", "ADNI"]
+    assert all(number > 0 for row in rows for number in list(row.values())[1:])
