@@ -68,7 +68,8 @@ class Scored:
 
 
 def score_lines(store: RecordStore, lines: list[Line], metric: Metric) -> list[Scored]:
-    return each(partial(_score, store, metric=metric), lines, "configs")
+    files = RecordStore(store.root)  # travels without the records that it may hold
+    return each(partial(_score, files, metric=metric), lines, "configs")
 
 
 def _score(store: RecordStore, line: Line, metric: Metric) -> Scored:
