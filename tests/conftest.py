@@ -56,3 +56,13 @@ def ham10000() -> Path:
     if not folder.is_dir():
         pytest.skip("the real data sets are not beside this checkout")
     return folder
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`analysis.cores` asks others after the first item, as many as on a machine with two cores."""
+    from analysis import cores
+
+    monkeypatch.setattr(cores, "SOON_S", 0.0)
+    monkeypatch.setattr(cores, "LONG_S", 0.0)
+    monkeypatch.setattr(cores.joblib, "cpu_count", lambda: 2)

@@ -10,7 +10,6 @@ import pytest
 from samples import make_packed, make_run
 from test_confirm import leave
 
-from analysis import cores
 from analysis.cores import each
 from analysis.runs import Runs, score_runs
 from dfpl.data.scenario import Scenario
@@ -27,14 +26,6 @@ def end(item: int) -> int:
     if item:
         os.kill(os.getpid(), signal.SIGKILL)
     return item
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Others are asked after the first item, as many as on a machine with two cores."""
-    monkeypatch.setattr(cores, "SOON_S", 0.0)
-    monkeypatch.setattr(cores, "LONG_S", 0.0)
-    monkeypatch.setattr(cores.joblib, "cpu_count", lambda: 2)
 
 
 def test_short_work_stays_in_this_process(capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,13 @@ def found(search: Path) -> dict[str, Any]:
     return build(Study.read(str(search)))
 
 
+def test_it_is_the_same_whoever_scores_the_configs(
+    search: Path, found: dict[str, Any], impatient: None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert json.dumps(build(Study.read(str(search)))) == json.dumps(found)
+    assert "configs: 4 of 4" in capsys.readouterr().err
+
+
 def test_a_list_of_runs_has_all_sections_and_a_comparison_in_place_of_hyperparameters(
     methods: dict[str, Any],
 ) -> None:
