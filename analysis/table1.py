@@ -222,7 +222,8 @@ def table_of_ranks(frame: pd.DataFrame) -> Table:
     whole = set(scores.dropna(axis=1))
     partly = [str(name) for name in scores if name not in whole]
     left_out = [f"Not ranked, as they lack a scenario: {', '.join(partly)}."] if partly else []
-    title = f"Mean ranks over {len(scores)} scenarios (1 is best)"
+    several = "" if len(scores) == 1 else "s"
+    title = f"Mean ranks over {len(scores)} scenario{several} (1 is best)"
     header = ["method", "mean rank"]
     try:
         ranks = ranks_of(frame)

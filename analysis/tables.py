@@ -35,6 +35,8 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
+    """One without rows is its title and its notes."""
+
     title: str
     header: list[str]
     rows: list[list[Cell]]
@@ -64,7 +66,7 @@ def markdown(table: Table) -> str:
     lines = [[_escaped(name, {"|": r"\|"}) for name in table.header], ["---"] * len(table.header)]
     lines += [[shown(cell) for cell in row] for row in table.rows]
     grid = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return "\n\n".join([f"**{table.title}**", grid, *table.notes])
+    return "\n\n".join([f"**{table.title}**", *([grid] if table.rows else []), *table.notes])
 
 
 def latex(table: Table) -> str:
@@ -79,6 +81,8 @@ def latex(table: Table) -> str:
 
     columns = "l" * len(table.header)
     notes = [f"{_escaped(note, TEX)} \\\\" for note in table.notes]
+    if not table.rows:
+        return "\n".join([rf"\textbf{{{_escaped(table.title, TEX)}}} \\", *notes])
     return "\n".join(
         [
             r"\begin{table}",
@@ -104,6 +108,9 @@ def html(table: Table) -> str:
         text, beside = web.escape(cell.text), web.escape(cell.beside)
         return f"{_bold(text, cell, '<b>{}</b>')}{_mark(cell)}{beside}"
 
+    notes = [f"<p>{web.escape(note)}</p>" for note in table.notes]
+    if not table.rows:
+        return "\n".join([f"<p><b>{web.escape(table.title)}</b></p>", *notes])
     return "\n".join(
         [
             "<table>",
@@ -113,7 +120,7 @@ def html(table: Table) -> str:
             *(line([shown(cell) for cell in row], "td") for row in table.rows),
             "</tbody>",
             "</table>",
-            *(f"<p>{web.escape(note)}</p>" for note in table.notes),
+            *notes,
         ]
     )
 

@@ -17,7 +17,7 @@ from test_confirm import leave
 
 from analysis import table1 as analysis
 from analysis.table1 import build, render, tables, write_diagram
-from analysis.tables import Cell, Table, html, latex, markdown, turned
+from analysis.tables import RENDER, Cell, Table, html, latex, markdown, turned
 from dfpl.config import RunConfig
 from dfpl.data.scenario import NINE, Scenario
 from dfpl.fields import ConfigError
@@ -429,6 +429,9 @@ def test_with_too_little_there_is_no_diagram_and_the_table_says_why(
     table = analysis.table_of_ranks(scored(values))
     assert not table.rows and "No ranks and no diagram" in table.notes[0]
     assert reason in table.notes[0]
+    for form in RENDER.values():
+        text = form(table)
+        assert "Mean ranks over" in text and "No ranks" in text and "mean rank" not in text
     write_diagram(scored(values), Storage(tmp_path))
     assert not list(tmp_path.iterdir()) and reason in capsys.readouterr().err
 
@@ -514,12 +517,12 @@ def test_every_format_holds_the_whole_table(frame: Any) -> None:
     assert len(rows) == len(frame)
     assert float(rows[2]["value"]) == pytest.approx(0.4)
     text = render(frame, "markdown")
-    assert text.count("\n| ") == sum(len(t.rows) + 2 for t in tables(frame))
+    assert text.count("\n| ") == sum(len(t.rows) + 2 for t in tables(frame) if t.rows)
     cells = Cells(render(frame, "html")).rows
-    assert [len(row) for row in cells] == [6] * (1 + 2) + [6] * (1 + 6) + [2]
+    assert [len(row) for row in cells] == [6] * (1 + 2) + [6] * (1 + 6)
     lines = render(frame, "latex").splitlines()
     body = [line for line in lines if " & " in line]
-    assert [line.count(" & ") for line in body] == [5] * (1 + 2) + [5] * (1 + 6) + [1]
+    assert [line.count(" & ") for line in body] == [5] * (1 + 2) + [5] * (1 + 6)
 
 
 @pytest.mark.parametrize("out", [True, False])
