@@ -143,10 +143,7 @@ def scores_of_rows(
     """Per row and seed the test score and those of its resamples, the same resamples for all; and
     the number of test samples."""
     scored = score_runs(store, found, [masks], metric)
-    of_row = {
-        key: {seed: scores[0] for seed, scores in own.items()} for key, own in scored.scores.items()
-    }
-    return of_row, scored.n
+    return scored.under(0), scored.n
 
 
 def line_of(row: Row, scores: dict[str, Scores]) -> dict[str, Any]:

@@ -37,11 +37,7 @@ def rows_of_scenario(
     """The rows of all methods, as in training and in each state."""
     scored = score_runs(store, found, [Scenario.parse(scenario), *STATES.values()], metric)
     for place, available in enumerate((AS_TRAINED, *STATES)):
-        here: dict[str, Scores] = {
-            name: {seed: scores[place] for seed, scores in own.items()}
-            for name, own in scored.scores.items()
-            if own
-        }
+        here = {name: own for name, own in scored.under(place).items() if own}
         for row in compared_with_best(methods, here):
             runs = found.get(row["method"])
             yield {

@@ -131,7 +131,7 @@ def scored(
     first = own.first
     assert first is not None
     return Scored(
-        scores={(n, k): scores[0] for n, of in own.scores.items() for k, scores in of.items()},
+        scores={(n, k): scores for n, of in own.under(0).items() for k, scores in of.items()},
         seen={(n, k): seen for n, of in own.seen.items() for k, seen in of.items()},
         groups=first.groups,
         task=first.task,

@@ -55,6 +55,13 @@ class ScoredRuns:
     first: Predictions | None
     """Of the first run; all are of the same samples."""
 
+    def under(self, place: int) -> dict[str, dict[int, Float[np.ndarray, " R"]]]:
+        """The scores under one of the scenarios."""
+        return {
+            name: {seed: scores[place] for seed, scores in own.items()}
+            for name, own in self.scores.items()
+        }
+
     @property
     def n(self) -> int:
         """Test samples."""
@@ -82,7 +89,7 @@ def score_runs(
         return ScoredRuns({name: {} for name in runs}, {name: {} for name in runs}, None)
     first = store.predictions(ids[0]).of_split("test")
     read = Reading(store, tuple(scenarios), metric, first.rows, see)
-    found = dict(zip(ids, each(read, ids, "runs"), strict=True))
+    found = dict(zip(ids, [read.score(first), *each(read, ids[1:], "runs")], strict=True))
     scores, seen = (
         {name: {k: found[i][part] for k, i in own.items()} for name, own in of_name.items()}
         for part in (0, 1)
@@ -101,6 +108,8 @@ class Reading:
     see: Callable[[Predictions], Any] | None
 
     def __call__(self, run_id: str) -> tuple[Float[np.ndarray, "S R"], Any]:
-        run = self.store.predictions(run_id).of_split("test").like(self.rows)
+        return self.score(self.store.predictions(run_id).of_split("test").like(self.rows))
+
+    def score(self, run: Predictions) -> tuple[Float[np.ndarray, "S R"], Any]:
         [scores] = resampled_scores([run], self.scenarios, self.metric)
         return scores, self.see(run) if self.see else None

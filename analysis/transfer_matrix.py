@@ -111,12 +111,12 @@ def cells_of(
     """What the runs of one scenario reached; a run that stands for two points is read once."""
     runs = {name: Runs(own) for name, own in here.items() if own}
     scored = score_runs(store, runs, [Scenario.parse(scenario)], metric)
-    cells = {}
+    scores, cells = scored.under(0), {}
     for name in here:
         of_seed = runs[name].of_seed if name in runs else {}
         cells[name] = Reached(
             validation=mean([record.value or 0.0 for record in of_seed.values()]),
-            scores={seed: own[0] for seed, own in scored.scores.get(name, {}).items()},
+            scores=scores.get(name, {}),
             n=scored.n,
             reason=runs[name].reason if name in runs else "not there",
         )

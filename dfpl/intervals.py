@@ -1,6 +1,5 @@
 """From predictions and metrics to the numbers of a record: expectations, intervals, differences."""
 
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from math import erfc, sqrt
@@ -277,14 +276,13 @@ def _expected_precision(
     """PRAUC under each row of weights: the mean over draws."""
     positive = truth(predictions.label, len(predictions.class_names))
     logits, rows = np.stack([predictions.logits[s] for s in STATES]), np.arange(len(predictions))
-    draws_of = Counter(
-        states.tobytes() for states in states_of_draws(predictions, scenario, draws, seed=0)
-    )  # where all rows or none are hit, draws are alike
-    total = np.zeros(len(weights))
-    for states, count in draws_of.items():
-        scores = probabilities(logits[np.frombuffer(states, np.int64), rows], predictions.task)
-        total += count * weighted_ranks(scores, positive, weights)["prauc"]
-    return total / draws
+    drawn = np.stack(list(states_of_draws(predictions, scenario, draws, seed=0)))
+    unlike, counts = np.unique(drawn, axis=0, return_counts=True)  # one where all rows are hit
+    scores = [
+        weighted_ranks(probabilities(logits[states, rows], predictions.task), positive, weights)
+        for states in unlike
+    ]
+    return np.average([own["prauc"] for own in scores], axis=0, weights=counts)
 
 
 def _interval(score: float, resampled: Float[np.ndarray, " R"], level: float) -> Interval:

@@ -292,8 +292,8 @@ def _store(arrays: list[np.ndarray], row: int, values: tuple[np.ndarray, ...]) -
 
 @contextmanager
 def progress(what: str, total: int, there: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show how many of `total` files are read, `there` of them before: a bar on a terminal, else a
-    line each 10 s."""
+    """Show how many of `total` files, or whatever it is, are done, `there` of them before: a bar on
+    a terminal, else a line each 10 s."""
     if sys.stderr.isatty():
         from rich.console import Console
         from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

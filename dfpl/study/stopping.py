@@ -26,9 +26,8 @@ GRACE_S = 25.0
 """Longest wait for running trials; 30 s are what a machine that is taken away gives."""
 UNFINISHED = {"stopped", "unwritten"}
 """Last words of a trial that leaves no record and goes on another time."""
-
-
 ENDING = (signal.SIGINT, signal.SIGTERM)
+"""Signals that end a study."""
 
 
 class SignalledError(SystemExit):

@@ -11,13 +11,15 @@ import sys
 import tempfile
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import joblib
 import numpy as np
 import tyro
-from bench import Row, publish
+from bench import Row, publish, time_once
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from samples import make_packed, make_run
@@ -29,7 +31,6 @@ from analysis.report.scores import score_lines
 from analysis.report.styles import of_method
 from analysis.runs import Runs, score_runs
 from dfpl.config import Metric
-from dfpl.data.scenario import Scenario
 from dfpl.predictions import STATES as AVAILABLE
 from dfpl.predictions import Predictions, Task
 from dfpl.study.records import Record, RecordStore
@@ -49,8 +50,6 @@ SIZES = {
     "ADNI": Size(783, 642, 3, "multiclass", "accuracy"),
     "DVM-CAR": Size(17_642, 88_207, 283, "multiclass", "accuracy"),
 }
-
-
 GAP = 4.5
 """By how much the logit of what is true is higher: 93 % of DVM-CAR's answers are right."""
 
@@ -76,46 +75,28 @@ def of_size(name: str, settings: Settings) -> Row:
             own = run.with_values({"seed": seed})
             store.save(record_of(own), [], made_up(size, settings.share, seed))
         records = list(store.read_all())
-        asked = [run.scenario, *STATES.values()]
+        runs, asked = {"dfpl": Runs(records)}, [run.scenario, *STATES.values()]
         line = Line(label="dfpl", scenario="both-50", look=of_method("dfpl"), records=records[:1])
-
-        def table(first: int) -> None:
-            score_runs(store, {"dfpl": Runs(records[:first])}, asked, size.metric)
-
-        def report(_: int) -> None:
-            score_lines(store, [line], size.metric)
-
-        alone = seconds(table, len(records))
+        table = partial(score_runs, store, runs, asked, size.metric)
+        with patch.object(cores, "SOON_S", np.inf):  # in this process, however long it takes
+            alone = time_once(table)
+            report = time_once(partial(score_lines, store, [line], size.metric))
+        start_processes()
         return {
             "data set": name,
             "Table I, s per run": alone / len(records),
-            "report, s per run": seconds(report, 1),
-            f"{joblib.cpu_count()} cores, times as fast": alone
-            / with_all_cores(table, len(records)),
+            "report, s per run": report,
+            f"{joblib.cpu_count()} cores, times as fast": alone / time_once(table),
         }
 
 
-def seconds(call: Any, count: int) -> float:
-    """In this process, however long it takes."""
-    before, cores.SOON_S = cores.SOON_S, np.inf
-    start = time.perf_counter()
-    call(count)
-    cores.SOON_S = before
-    return time.perf_counter() - start
-
-
-def with_all_cores(call: Any, count: int) -> float:
-    """With processes that are there already."""
+def start_processes() -> None:
     joblib.Parallel(n_jobs=joblib.cpu_count())(joblib.delayed(time.sleep)(0.1) for _ in range(8))
-    start = time.perf_counter()
-    call(count)
-    return time.perf_counter() - start
 
 
 def record_of(run: Any) -> Record:
     names: dict[str, Any] = {"study": "s", "search": "both-50", "trial": 0, "state": "complete"}
-    scenario = str(Scenario.parse("both-50"))
-    return Record(run_id=run.run_id, scenario=scenario, value=0.5, config=run.to_dict(), **names)
+    return Record(run_id=run.run_id, scenario="both-50", value=0.5, config=run.to_dict(), **names)
 
 
 def made_up(size: Size, share: float, seed: int) -> Predictions:

@@ -2,13 +2,13 @@
 them, then every command that reads its runs."""
 
 import runpy
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import ray
+from test_main_job import ROOT, SMALL, run
 
 from dfpl.data.sources import dvm
 from dfpl.data.twins import dvm as look_alike
@@ -21,12 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning"),  # sockets and files of ray itself
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
-ROOT = Path(__file__).parents[2]
-SMALL = [
-    *("--method.image-network=small", "--method.width=16", "--method.tabular-heads=2"),
-    *("--method.tabular-shared-depth=1", "--method.tabular-branch-depth=1"),
-    *("--optim.batch-size=16", "--epochs=1", "--seeds=1"),
-]
+TINY = [*SMALL, "--epochs=1", "--seeds=1"]
 METHODS = "--methods=dfpl,drfuse"
 STUDIES = {
     "table2": ["--name=ablations"],
@@ -60,7 +55,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             for name, given in STUDIES.items():
                 where = [f"--data={place / 'data'}", f"--storage={place / 'runs'}"]
                 own = [option.format(runs=place / "runs") for option in given]
-                patch.setattr(sys, "argv", [name, *where, *SMALL, *own])
+                patch.setattr(sys, "argv", [name, *where, *TINY, *own])
                 runpy.run_path(str(ROOT / f"studies/{name}.py"), run_name="__main__")
         finally:
             ray.shutdown()
@@ -68,17 +63,11 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def analysis(name: str, *arguments: str) -> str:
-    return output(sys.executable, "-m", f"analysis.{name}", *arguments)
+    return run([sys.executable, "-m", f"analysis.{name}", *arguments])
 
 
 def dfpl(*arguments: str) -> str:
-    return output(str(Path(sys.executable).with_name("dfpl")), *arguments)
-
-
-def output(*command: str) -> str:
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    return run([str(Path(sys.executable).with_name("dfpl")), *arguments])
 
 
 @pytest.mark.parametrize("table", ["table2", "table3", "table4", "table5"])
